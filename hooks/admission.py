@@ -1,0 +1,114 @@
+"""Who may enter: LiteLLM asks here once per request, before routing, retries and fallbacks.
+
+Cheap refusals only. The wait for the model, its load and its lease belong to the provider, which alone knows when the
+work has ended.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from litellm.integrations.custom_logger import CustomLogger
+
+from llmux.config import Config, Task
+from llmux.errors import InvalidRequest, ModelNotFound, WrongTask
+from llmux.request import current, errors_noted
+from llmux.weights import require_weights
+from providers.leased import explain
+from vram.arbiter import Arbiter
+
+TASK_OF_CALL: Mapping[str, Task] = {
+    "completion": "llm",
+    "acompletion": "llm",
+    "text_completion": "llm",
+    "atext_completion": "llm",
+    "responses": "llm",
+    "aresponses": "llm",
+    "anthropic_messages": "llm",
+    "transcription": "asr",
+    "atranscription": "asr",
+    "speech": "tts",
+    "aspeech": "tts",
+}
+
+_TASK_NAMES: Mapping[Task, str] = {"llm": "chat", "asr": "transcription", "tts": "speech"}
+
+OVERRIDES = frozenset(
+    {
+        "api_base",
+        "api_key",
+        "api_version",
+        "base_url",
+        "cache",
+        "caching",
+        "client",
+        "content_policy_fallbacks",
+        "context_window_fallbacks",
+        "custom_llm_provider",
+        "deployment_id",
+        "extra_headers",
+        "fallbacks",
+        "force_timeout",
+        "max_retries",
+        "mock_response",
+        "mock_testing_content_policy_fallbacks",
+        "mock_testing_context_fallbacks",
+        "mock_testing_fallbacks",
+        "mock_timeout",
+        "mock_tool_calls",
+        "model_list",
+        "num_retries",
+        "retry_policy",
+        "specific_deployment",
+        "stream_timeout",
+        "timeout",
+        "view",
+    }
+)
+"""What LiteLLM would let a client decide, and what only the configuration may: where a request goes and how often."""
+
+
+class Admission(CustomLogger):  # type: ignore[misc]
+    """LiteLLM's pre-call hook.
+
+    other_models: names in model_list that other providers of LiteLLM's serve; they pass
+    """
+
+    def __init__(self, config: Config, arbiter: Arbiter[Any], other_models: Collection[str] = ()) -> None:
+        super().__init__()
+        self._config = config
+        self._arbiter = arbiter
+        self._other_models = other_models
+
+    async def async_pre_call_hook(
+        self, user_api_key_dict: object, cache: object, data: dict[str, Any], call_type: str
+    ) -> dict[str, Any]:
+        with errors_noted():
+            refuse_overrides(data)
+            name = data.get("model")
+            if not isinstance(name, str) or not name:
+                raise InvalidRequest("model is missing; GET /v1/models lists the names", param="model")
+            if name not in self._other_models:
+                self._admit(name, call_type)
+                current().model = name
+        return data
+
+    def _admit(self, name: str, call_type: str) -> None:
+        virtual = self._config.virtual.get(name)
+        if virtual is None:
+            raise ModelNotFound(f"there is no model {name!r}; GET /v1/models lists the names", param="model")
+        model = self._config.settings.models[virtual.physical]
+        wanted = TASK_OF_CALL.get(call_type)
+        if model.task != wanted:
+            here = f"; this route is for {_TASK_NAMES[wanted]}" if wanted else "; this route is not served"
+            raise WrongTask(f"{name} is a model for {_TASK_NAMES[model.task]}{here}", param="model")
+        require_weights(virtual.physical, self._config)
+        refused = self._arbiter.refusal(virtual.physical)
+        if refused is not None:
+            raise explain(refused)
+
+
+def refuse_overrides(data: Mapping[str, Any]) -> None:
+    """Raises InvalidRequest for what a client may not decide."""
+    sent = sorted(OVERRIDES.intersection(data))
+    if sent:
+        raise InvalidRequest(f"{sent[0]} is decided by the gateway's configuration; leave it out", param=sent[0])

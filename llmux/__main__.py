@@ -1,0 +1,5 @@
+"""`python -m llmux`: see cli.py."""
+
+from llmux.cli import main
+
+main()

@@ -1,0 +1,159 @@
+"""The last word on what leaves the gateway: every error is an OpenAI-shaped JSON object that gives nothing away.
+
+An error that llmux noted (request.py) is told as it is. One of LiteLLM's keeps its status and its message, once the
+message is free of tracebacks, paths and internal names. For a stream that has begun, the same holds for its error
+frame.
+"""
+
+import json
+import re
+from http import HTTPStatus
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llmux import request
+from llmux.errors import LlmuxError
+from llmux.surface import ROUTES, is_open
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "service_unavailable",
+}
+
+_FRAME = b'data: {"error"'
+_LITELLM_PREFIX = re.compile(r"^(?:litellm\.)?\w*(?:Error|Exception)\s*:\s*|^(?:\w+Exception)\s*-\s*")
+_LITELLM_TAIL = re.compile(
+    r"\s*(?:Received Model Group|Available Model Group Fallbacks|LiteLLM:? |Passed model|Traceback \()", re.S
+)
+_PATH = re.compile(r"(?<![\w:/])(?:/[\w.@+-]+){2,}/?|[A-Za-z]:\\[^\s'\"]+")
+_SECRET = re.compile(r"\bsk-[\w-]{4,}|\b[0-9a-f]{64}\b")
+
+
+def presentable(message: str) -> str:
+    """A message of LiteLLM's without its class names, model groups, tracebacks, paths and keys."""
+    message = _LITELLM_TAIL.split(message, maxsplit=1)[0]
+    while (shorter := _LITELLM_PREFIX.sub("", message)) != message:
+        message = shorter
+    message = _SECRET.sub("[key]", _PATH.sub(_without_path, message)).strip()
+    return message or "the request failed"
+
+
+def _without_path(found: re.Match[str]) -> str:
+    route = found[0]
+    return route if is_open(route, ROUTES) or is_open(f"/v1{route}", ROUTES) else "[path]"
+
+
+def error_body(status: int, body: bytes) -> dict[str, Any]:
+    """The OpenAI error object for an error that LiteLLM or FastAPI wrote."""
+    try:
+        parsed = json.loads(body)
+    except ValueError:
+        parsed = None
+    parsed = parsed if isinstance(parsed, dict) else {}
+    error = parsed.get("error", parsed.get("detail"))
+    if isinstance(error, list) and error and isinstance(error[0], dict):  # FastAPI's validation errors
+        where = ".".join(str(part) for part in error[0].get("loc", ())[1:])
+        error = {"message": f"{where}: {error[0].get('msg', 'is not valid')}", "param": where or None}
+    if isinstance(error, dict) and isinstance(error.get("error"), dict | str):
+        error = error["error"]
+    if not isinstance(error, dict):
+        error = {"message": error if isinstance(error, str) else HTTPStatus(status).phrase}
+    kind = error.get("type")
+    known = isinstance(kind, str) and kind not in ("", "None", "null", "auth_error", "internal_server_error")
+    code = error.get("code")
+    return {
+        "error": {
+            "message": "the gateway failed; its log says why" if status == 500 else presentable(str(error["message"])),
+            "type": kind if known else _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
+            "param": None if error.get("param") in (None, "None") else error["param"],
+            "code": None if code is None or str(code) in ("None", str(status)) else code,
+        }
+    }
+
+
+class Answer:
+    """ASGI: rewrites errors on their way out, and lets everything else pass as it comes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        outgoing = _Outgoing(send)
+        try:
+            await self._app(scope, receive, outgoing)
+        except LlmuxError as error:
+            if outgoing.started:
+                raise
+            await send_error(error, send)
+
+
+class _Outgoing:
+    """One response. An error is held until it is whole; a stream is looked at frame by frame."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._request = request.begin()
+        self._start: Message | None = None
+        self._body = b""
+        self._stream = False
+        self.started = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            if message["status"] >= 400:
+                self._start = message
+                return
+            self._stream = _content_type(message).startswith(b"text/event-stream")
+        elif self._start is not None and message["type"] == "http.response.body":
+            self._body += message.get("body", b"")
+            if not message.get("more_body"):
+                await self._send_error(self._start)
+            return
+        elif self._stream and message.get("body", b"").startswith(_FRAME):
+            message = {**message, "body": self._error_frame(message["body"])}
+        await self._send(message)
+
+    async def _send_error(self, start: Message) -> None:
+        error, status = self._request.error, start["status"]
+        if error is not None:
+            await send_error(error, self._send)
+            return
+        if status == 422:
+            status = 400  # FastAPI's word for a malformed request; OpenAI's clients know 400
+        body = error_body(start["status"], self._body)
+        retry = [(name, value) for name, value in start["headers"] if name.lower() in (b"retry-after", b"allow")]
+        await _send_json(status, body, retry, self._send)
+
+    def _error_frame(self, frame: bytes) -> bytes:
+        first, separator, rest = frame.partition(b"\n\n")
+        error = self._request.error
+        body = error.body() if error is not None else error_body(200, first.removeprefix(b"data: "))
+        return b"data: " + json.dumps(body).encode() + separator + rest
+
+
+def _content_type(start: Message) -> bytes:
+    return next((value for name, value in start["headers"] if name.lower() == b"content-type"), b"")
+
+
+async def send_error(error: LlmuxError, send: Send) -> None:
+    """Answer with this error, before anything else was sent."""
+    headers = [(name.encode(), value.encode()) for name, value in error.response_headers().items()]
+    await _send_json(error.status_code, error.body(), headers, send)
+
+
+async def _send_json(status: int, body: dict[str, Any], headers: list[tuple[bytes, bytes]], send: Send) -> None:
+    payload = json.dumps(body).encode()
+    headers = [*headers, (b"content-type", b"application/json"), (b"content-length", str(len(payload)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": payload})

@@ -1,0 +1,143 @@
+"""Every error that a caller of the gateway can meet.
+
+    LlmuxError
+    ├── InvalidRequest              400
+    │   ├── WrongTask               400  a model of another task
+    │   ├── InvalidAudio            400  not audio, empty, truncated
+    │   ├── ContextLengthExceeded   400
+    │   └── InsufficientVram        400  can never fit, so that clients do not retry
+    ├── Unauthenticated             401
+    ├── PermissionDenied            403
+    ├── NotFound                    404  no such route
+    │   ├── ModelNotFound           404
+    │   └── WeightsMissing          404
+    ├── RequestTooLarge             413
+    ├── RuntimeMissing              501  the model's runtime is not part of this installation
+    └── Unavailable                 503  retry later: every one carries Retry-After
+        ├── QueueFull               503
+        ├── LoadFailed              503
+        ├── TimedOut                503
+        └── Stopping                503
+
+Messages are written for the person at the client: what is wrong and what to do. They never hold a path of this
+machine, a key, or what was asked of a model.
+"""
+
+from typing import Any, ClassVar
+
+
+class LlmuxError(Exception):
+    """An error with an HTTP status and an OpenAI-shaped body.
+
+    LiteLLM reads `status_code`, and both reads and rewrites `message`: what the client is told comes from `args`.
+    """
+
+    status_code: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str | None] = None
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    def body(self) -> dict[str, Any]:
+        """The OpenAI error object: {"error": {"message", "type", "param", "code"}}."""
+        return {"error": {"message": str(self.args[0]), "type": self.type, "param": self.param, "code": self.code}}
+
+    def response_headers(self) -> dict[str, str]:
+        """Retry-After in whole seconds, at least 1, where the error may pass."""
+        if self.retry_after_s is None:
+            return {}
+        return {"Retry-After": str(max(1, round(self.retry_after_s)))}
+
+
+class InvalidRequest(LlmuxError):
+    status_code = 400
+    type = "invalid_request_error"
+
+
+class WrongTask(InvalidRequest):
+    code = "wrong_task"
+
+
+class InvalidAudio(InvalidRequest):
+    code = "invalid_audio"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    code = "context_length_exceeded"
+
+
+class InsufficientVram(InvalidRequest):
+    type = "insufficient_vram"
+    code = "insufficient_vram"
+
+
+class Unauthenticated(LlmuxError):
+    status_code = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class PermissionDenied(LlmuxError):
+    status_code = 403
+    type = "permission_error"
+    code = "model_not_allowed"
+
+
+class NotFound(LlmuxError):
+    status_code = 404
+    type = "not_found_error"
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    type = "invalid_request_error"
+    code = "model_not_found"
+
+
+class WeightsMissing(NotFound):
+    type = "weights_missing"
+    code = "weights_missing"
+
+
+class RequestTooLarge(LlmuxError):
+    status_code = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class RuntimeMissing(LlmuxError):
+    status_code = 501
+    type = "runtime_missing"
+    code = "runtime_missing"
+
+
+class Unavailable(LlmuxError):
+    status_code = 503
+    type = "service_unavailable"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float = 5.0) -> None:
+        super().__init__(message, param=param, retry_after_s=retry_after_s)
+
+
+class QueueFull(Unavailable):
+    type = "queue_full"
+    code = "queue_full"
+
+
+class LoadFailed(Unavailable):
+    type = "load_failed"
+    code = "load_failed"
+
+
+class TimedOut(Unavailable):
+    type = "timeout"
+    code = "timeout"
+
+
+class Stopping(Unavailable):
+    type = "stopping"
+    code = "stopping"

@@ -1,0 +1,93 @@
+"""Builds the application: LiteLLM's proxy, llmux's routes and hooks, the providers and the arbiter, in one process.
+
+Importing this module imports LiteLLM, which reads `litellm_settings.ENVIRONMENT` then: set it before.
+"""
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import litellm
+import yaml
+from litellm.proxy import proxy_server
+from starlette.types import ASGIApp
+
+from hooks.admission import Admission
+from hooks.authentication import authentication
+from llmux.answer import Answer
+from llmux.config import PROVIDER, Config
+from llmux.intake import Intake
+from llmux.keys import KeyFile
+from llmux.litellm_settings import litellm_config
+from llmux.routes import routes
+from llmux.secrets import write_private
+from llmux.surface import Surface
+from providers import litellm_audio
+from providers.chat import ChatProvider
+from providers.leased import Leased
+from providers.loading import Loading
+from providers.runtime import Runtime
+from providers.speech import SpeechProvider
+from providers.transcription import TranscriptionProvider
+from vram.arbiter import Arbiter
+from vram.device import find_device
+from vram.ledger import Ledger
+from vram.scheduler import ModelSpec
+
+
+def arbiter_of(config: Config) -> Arbiter[Runtime]:
+    """The arbiter for a configuration's models. Raises vram.device.DeviceError without GPU and without budget."""
+    settings = config.settings
+    device = find_device(settings.budget)
+    return Arbiter(
+        {
+            name: ModelSpec(name, model.task, model.estimate, max_concurrency=model.max_concurrency)
+            for name, model in settings.models.items()
+        },
+        device,
+        Ledger(config.state_dir / "ledger.json", device.name),
+        Loading(config),
+        max_wait_s=settings.max_wait_s.model_dump(),
+        queue_per_model=settings.queue.per_model,
+        queue_total=settings.queue.total,
+        load_s=settings.limits.load_s,
+    )
+
+
+def build(config: Config, master_key: str) -> ASGIApp:
+    """The application that a server runs. Once a process: LiteLLM's state is global."""
+    rendered = config.state_dir / "litellm.yaml"
+    write_private(rendered, yaml.safe_dump(litellm_config(config.litellm), sort_keys=False))
+    os.environ.update(CONFIG_FILE_PATH=str(rendered), LITELLM_MASTER_KEY=master_key)  # read as LiteLLM starts
+    settings = config.settings
+    arbiter = arbiter_of(config)
+    leased = Leased(arbiter, request_s=settings.limits.request_s)
+    litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased)}]
+    litellm_audio.install(
+        TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits)
+    )
+    names = [entry["model_name"] for entry in config.litellm["model_list"]]
+    litellm.callbacks.append(Admission(config, arbiter, [name for name in names if name not in config.virtual]))
+    proxy_server.user_custom_auth = authentication(master_key, KeyFile(config.state_dir))
+
+    app = proxy_server.app
+    own = routes(config, arbiter, names, started_s=int(time.time()))
+    app.router.routes[:0] = own.routes
+    app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s)
+    inner: ASGIApp = Intake(app, body_bytes=settings.limits.request_body)
+    return Answer(Surface(inner, opened=settings.open_routes))
+
+
+def _lifespan(of_litellm: Any, arbiter: Arbiter[Runtime], stop_s: float) -> Any:
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[Any]:
+        async with of_litellm(app) as state:
+            await arbiter.start()
+            try:
+                yield state
+            finally:
+                await arbiter.stop(stop_s)
+
+    return lifespan

@@ -1,0 +1,91 @@
+"""How a request comes in: no larger than allowed, and only for as long as its client is there.
+
+Starlette tells an application that its client went away only when the application asks. Here somebody always asks:
+once the body has arrived, the connection is watched, and when the client leaves, the request's task is cancelled,
+whatever it is waiting for.
+"""
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llmux.errors import RequestTooLarge
+from llmux.request import errors_noted
+
+
+class Intake:
+    """ASGI: limits the body, and cancels the request of a client that left.
+
+    body_bytes: largest body
+    """
+
+    def __init__(self, app: ASGIApp, *, body_bytes: int) -> None:
+        self._app = app
+        self._body_bytes = body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        connection = _Connection(receive, send, self._body_bytes)
+        connection.count(next((int(v) for k, v in scope["headers"] if k == b"content-length" and v.isdigit()), 0))
+        work = asyncio.ensure_future(self._app(scope, connection.receive, connection.send))
+        connection.cancels(work)
+        try:
+            await work
+        except asyncio.CancelledError:
+            work.cancel()  # no effect where the departure did it; needed where the server is stopping
+            if not connection.departed:
+                raise
+        finally:
+            connection.close()
+
+
+class _Connection:
+    """One request's two directions."""
+
+    def __init__(self, receive: Receive, send: Send, body_bytes: int) -> None:
+        self._receive = receive
+        self._send = send
+        self._limit = body_bytes
+        self._arrived = 0
+        self._answered = False
+        self._watch: asyncio.Task[Message] | None = None
+        self._work: asyncio.Future[None] | None = None
+        self.departed = False
+
+    def cancels(self, work: asyncio.Future[None]) -> None:
+        """What to cancel when the client leaves before it was answered."""
+        self._work = work
+
+    def count(self, size: int) -> None:
+        """Raises RequestTooLarge once more has come than allowed."""
+        if size > self._limit:
+            with errors_noted():
+                raise RequestTooLarge(f"a request may bring at most {self._limit / 1e6:.0f} MB")
+
+    async def receive(self) -> Message:
+        if self._watch is not None:
+            return await asyncio.shield(self._watch)
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._arrived += len(message.get("body", b""))
+            self.count(self._arrived)
+            if not message.get("more_body"):
+                self._watch = asyncio.ensure_future(self._receive())
+                self._watch.add_done_callback(self._left)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            self._answered = True  # before sending: the server reports the end of the response as a disconnect
+        await self._send(message)
+
+    def _left(self, watch: asyncio.Task[Message]) -> None:
+        if self._work is not None and not self._answered and not watch.cancelled():
+            self.departed = True
+            self._work.cancel()
+
+    def close(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()

@@ -1,0 +1,36 @@
+"""What the gateway writes about itself: a line for what happens, nothing of what was said.
+
+By default no traceback is written (it holds paths of the machine) and LiteLLM is quiet (its messages may quote
+requests). LLMUX_LOG=debug shows everything.
+"""
+
+import logging
+import os
+import sys
+
+LEVEL_VARIABLE = "LLMUX_LOG"
+
+_LITELLM = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
+
+
+class _OneLine(logging.Formatter):
+    """Of an exception, its type alone."""
+
+    def formatException(self, ei: object) -> str:  # noqa: N802 - logging's own name
+        kind = ei[0] if isinstance(ei, tuple) else None
+        return f"  {kind.__name__}; LLMUX_LOG=debug shows where" if isinstance(kind, type) else ""
+
+
+def log_to_stderr() -> None:
+    """Set up logging for the whole process."""
+    debug = os.environ.get(LEVEL_VARIABLE, "info").lower() == "debug"
+    formatter = (logging.Formatter if debug else _OneLine)("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
+    for name in _LITELLM:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.setLevel(logging.DEBUG if debug else logging.CRITICAL)
+    for name in ("httpx", "httpcore", "asyncio", "apscheduler"):
+        logging.getLogger(name).setLevel(logging.INFO if debug else logging.WARNING)

@@ -1,0 +1,209 @@
+"""Sound files to samples and back, in memory.
+
+Decoding takes whatever container and codec the caller sent, by content and never by name. It is closed in on the
+bytes at hand: only containers that carry their own sound are recognised, so that a playlist cannot make this machine
+open another file or address, and decoding stops at a given duration, so that a small file cannot become a large one.
+
+Both directions are plain blocking calls: a caller on the event loop runs them in a thread.
+"""
+
+import io
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any, Literal
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from llmux.errors import InvalidAudio
+from providers.runtime import Samples
+
+Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+
+CONTENT_TYPES: Mapping[Format, str] = {
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "aac": "audio/aac",
+    "flac": "audio/flac",
+    "wav": "audio/wav",
+    "pcm": "audio/pcm",
+}
+"""What an answer in each format says it is. Opus comes in an Ogg container, whose type is the true one."""
+
+ENCODED_RATE = 24_000
+"""Sample rate of everything that an Encoder writes, in Hz: bare PCM has no header to say another."""
+
+_CONTAINERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,matroska,mov,mp3,mpeg,mpegts,oga,ogg,tta,voc,w64,wav,wv"
+)
+_SOUND_CODECS = "aac,aac_fixed,aac_latm,ac3,alac,ape,dca,eac3,flac,mp1,mp2,mp3,mp3float,opus,libopus,tta,vorbis,wavpack"
+_CLOSED_IN = {
+    "format_whitelist": _CONTAINERS,
+    "protocol_whitelist": "none",
+    "codec_whitelist": _SOUND_CODECS,  # while probing: a video track is never decoded, not even its first frame
+}
+_LOWEST_RATE = 1_000
+"""A header that claims fewer samples a second is broken, and resampling would blow it up beyond measure."""
+
+_NOT_AUDIO = "The file is not a sound recording, or too damaged to read."
+
+
+def decode(data: bytes, sample_rate: int, *, max_s: float) -> Samples:
+    """A recording's sound, mixed down to one channel and resampled to `sample_rate` Hz.
+
+    Damaged stretches are left out; what can be heard counts. Raises InvalidAudio where nothing can, and where the
+    recording is longer than `max_s` seconds.
+    """
+    if not data:
+        raise InvalidAudio("The file is empty.", param="file")
+    sound = bytearray()
+    limit = int(max_s * sample_rate) * np.dtype(np.float32).itemsize
+    try:
+        with av.open(io.BytesIO(data), metadata_errors="ignore", container_options=_CLOSED_IN) as container:
+            if not container.streams.audio:
+                raise InvalidAudio("The file has no sound track.", param="file")
+            for samples in _resampled(_frames(container), sample_rate):
+                sound += samples.tobytes()
+                if len(sound) > limit:
+                    raise InvalidAudio(
+                        f"The recording is too long: up to {max_s / 60:g} min are taken.", param="file"
+                    )
+    except (av.FFmpegError, ValueError, NotImplementedError):
+        raise InvalidAudio(_NOT_AUDIO, param="file") from None
+    if not sound:
+        raise InvalidAudio(_NOT_AUDIO, param="file")
+    samples = np.frombuffer(sound, dtype=np.float32)
+    np.nan_to_num(samples, copy=False, nan=0.0)
+    return np.clip(samples, -1.0, 1.0, out=samples)
+
+
+def resample(samples: Samples, rate: int, wanted: int) -> Samples:
+    """The same sound at another sample rate, in Hz."""
+    if rate == wanted:
+        return samples
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=wanted)
+    parts = [*resampler.resample(_frame(samples, rate)), *resampler.resample(None)]
+    return np.concatenate([part.to_ndarray()[0] for part in parts])
+
+
+def _frames(container: Any) -> Iterator[Any]:
+    """Every frame of the first sound track that can be decoded."""
+    track = container.streams.audio[0]
+    packets = container.demux(track)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, av.FFmpegError):
+            return
+        try:
+            yield from packet.decode()
+        except av.FFmpegError:
+            continue
+
+
+def _resampled(frames: Iterator[Any], sample_rate: int) -> Iterator[Samples]:
+    resampler, rate = None, None
+    for frame in frames:
+        if frame.sample_rate < _LOWEST_RATE:
+            raise ValueError("sample rate")
+        if frame.sample_rate != rate:  # chained recordings and some codecs change it half-way
+            yield from _flushed(resampler)
+            rate = frame.sample_rate
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate)
+        for part in resampler.resample(_frame(_mixed(frame), rate)):
+            yield part.to_ndarray()[0]
+    yield from _flushed(resampler)
+
+
+def _flushed(resampler: Any) -> Iterator[Samples]:
+    if resampler is not None:
+        for part in resampler.resample(None):
+            yield part.to_ndarray()[0]
+
+
+def _mixed(frame: Any) -> Samples:
+    """The mean of a frame's channels: unlike a mix by loudness, it cannot clip."""
+    array: npt.NDArray[Any] = frame.to_ndarray()
+    if not frame.format.is_planar:
+        array = array.reshape(-1, frame.layout.nb_channels).T
+    mono: Samples = array.mean(axis=0, dtype=np.float32)
+    if array.dtype == np.uint8:
+        return (mono - 128) / 128
+    if np.issubdtype(array.dtype, np.integer):
+        return mono / -float(np.iinfo(array.dtype).min)
+    return mono
+
+
+def _frame(samples: Samples, rate: int) -> Any:
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples)[None], format="flt", layout="mono")
+    frame.sample_rate = rate
+    return frame
+
+
+_ENCODINGS: Mapping[Format, tuple[str, str, int | None]] = {
+    "mp3": ("mp3", "libmp3lame", 96_000),
+    "opus": ("ogg", "libopus", 48_000),
+    "aac": ("adts", "aac", 96_000),
+    "flac": ("flac", "flac", None),
+    "wav": ("wav", "pcm_s16le", None),
+    "pcm": ("s16le", "pcm_s16le", None),
+}
+"""Container, codec, bits per second."""
+
+_AS_IT_COMES = {
+    "flush_packets": "1",
+    "fflags": "+bitexact",  # no name and version of the writing library in every answer
+    "write_xing": "0",  # the MP3 index would have to be written last, at the beginning
+    "id3v2_version": "0",
+    "page_duration": "100000",  # microseconds of sound that an Ogg page waits for
+}
+
+
+class Encoder:
+    """Writes one sound file while its sound is still being made.
+
+    Nothing is ever corrected at the beginning, so WAV says 0xFFFFFFFF for its sizes, as OpenAI's does, and FLAC says
+    0 samples: both mean "until the end".
+    """
+
+    def __init__(self, format: Format, sample_rate: int) -> None:
+        container, codec, bit_rate = _ENCODINGS[format]
+        self._rate = sample_rate
+        self._written = 0
+        self._sink = _Sink()
+        self._container = av.open(self._sink, "w", format=container, container_options=_AS_IT_COMES)
+        self._track = self._container.add_stream(codec, rate=ENCODED_RATE, layout="mono")
+        if bit_rate is not None:
+            self._track.bit_rate = bit_rate
+        self._container.start_encoding()
+
+    def encode(self, samples: Samples) -> bytes:
+        """What can be sent once these samples are known; it may be nothing yet."""
+        if len(samples):
+            frame = _frame(np.clip(samples, -1.0, 1.0), self._rate)
+            frame.pts, frame.time_base = self._written, Fraction(1, self._rate)
+            self._written += len(samples)
+            self._container.mux(self._track.encode(frame))
+        return self._sink.take()
+
+    def finish(self) -> bytes:
+        """The rest of the file."""
+        self._container.mux(self._track.encode(None))
+        self._container.close()
+        return self._sink.take()
+
+
+class _Sink:
+    """A file that is only ever appended to."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self._bytes += data
+        return len(data)
+
+    def take(self) -> bytes:
+        taken, self._bytes = bytes(self._bytes), bytearray()
+        return taken

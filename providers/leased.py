@@ -1,0 +1,97 @@
+"""Work on a leased model, in a task of its own.
+
+The client's own task may be cancelled at any await and over and over (that is how a server framework drops a client),
+which is no place to stop native work and give back a lease in order. Here that happens in a second task, which is
+cancelled once and then left to finish.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from llmux.errors import InsufficientVram, LlmuxError, LoadFailed, QueueFull, Stopping, TimedOut
+from vram import refusal
+from vram.arbiter import Arbiter
+
+T = TypeVar("T")
+
+_READ_AHEAD = 16
+"""Items kept for a slow client before the work pauses."""
+
+
+class _End:
+    """After the last item; error is what ended the work, if anything did."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+
+class Leased:
+    """Lends models to the OpenAI side of the providers.
+
+    request_s: longest time from asking for the model to the last item
+    """
+
+    def __init__(self, arbiter: Arbiter[Any], *, request_s: float) -> None:
+        self._arbiter = arbiter
+        self._request_s = request_s
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def stream(self, physical: str, work: Callable[[Any], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
+        """Lease the model, run work(runtime), yield its items. Closing this stops the work and frees the lease.
+
+        Raises LlmuxError: what the arbiter refused, TimedOut, or what the runtime raised.
+        """
+        items: asyncio.Queue[T | _End] = asyncio.Queue(_READ_AHEAD)
+        task = asyncio.create_task(self._work(physical, work, items), name=f"lease of {physical}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            while not isinstance(item := await items.get(), _End):
+                yield item
+            if item.error is not None:
+                raise item.error
+        finally:
+            task.cancel()
+
+    async def _work(
+        self, physical: str, work: Callable[[Any], AsyncGenerator[T, None]], items: asyncio.Queue[T | _End]
+    ) -> None:
+        end = _End()
+        try:
+            async with (
+                asyncio.timeout(self._request_s),
+                self._arbiter.lease(physical) as runtime,
+                aclosing(work(runtime)) as results,
+            ):
+                async for item in results:
+                    await items.put(item)
+        except TimeoutError:
+            end = _End(TimedOut(f"{physical} did not finish within {self._request_s:.0f} s"))
+        except refusal.Refused as refused:
+            end = _End(explain(refused))
+        except Exception as error:
+            end = _End(error)
+        await items.put(end)
+
+
+def explain(refused: refusal.Refused) -> LlmuxError:
+    """What the arbiter's refusal means to the client."""
+    match refused:
+        case refusal.QueueFull():
+            return QueueFull(
+                f"{refused.waiting} requests are waiting already, which is the limit; try again shortly",
+                retry_after_s=refused.retry_after_s,
+            )
+        case refusal.NeverFits():
+            return InsufficientVram(
+                f"{refused.model} needs {refused.needed_bytes / 1e9:.2f} GB and the budget is "
+                f"{refused.budget_bytes / 1e9:.2f} GB: it can never fit. Use a smaller model, or raise llmux.budget"
+            )
+        case refusal.Stopping():
+            return Stopping("the gateway is stopping; try again shortly")
+        case refusal.LoadFailed():
+            return LoadFailed(f"{refused.model} could not be loaded; try again", retry_after_s=refused.retry_after_s)
+        case _:
+            return LoadFailed("the model cannot be served now; try again")

@@ -1,0 +1,129 @@
+"""What a runtime is to everything above it.
+
+A runtime holds one loaded model and answers one task. Nothing above this module may assume that it lives in this
+process: arguments and results are plain values, every call is asynchronous, and closing an iterator early means
+"stop now". A runtime finishes its native work before an iterator's `aclose` returns, so that whoever holds the lease
+can give it back knowing that the device is idle.
+
+Each runtime module offers `async def load(model, folder) -> Runtime`, where `model` is its entry in the
+configuration and `folder` holds its weights.
+"""
+
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+Samples = npt.NDArray[np.float32]
+"""Mono sound in [-1, 1], shape (samples,)."""
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+class Runtime(Protocol):
+    """One loaded model."""
+
+    async def close(self) -> None:
+        """Give back all memory. No iterator is open when this is called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to pick tokens; None leaves the choice to the model's own defaults.
+
+    max_tokens: most tokens to generate; None means until the context is full
+    temperature: 0 is greedy
+    """
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text as it is generated. Whole characters only: a runtime holds back an unfinished UTF-8 sequence.
+
+    tokens: how many tokens this piece stands for
+    finish_reason: set on the last piece alone (whose text may be empty)
+    prompt_tokens: set on the last piece alone
+    """
+
+    text: str
+    tokens: int
+    finish_reason: FinishReason | None = None
+    prompt_tokens: int | None = None
+
+
+@runtime_checkable
+class ChatRuntime(Runtime, Protocol):
+    """A language model.
+
+    chat_template: the model's own Jinja template
+    special_tokens: what the template may name, such as bos_token and eos_token
+    control_tokens: every text that steers the model where it stands for a token, such as <|im_end|>
+    context: longest prompt and answer together, in tokens
+    """
+
+    chat_template: str
+    special_tokens: Mapping[str, str]
+    control_tokens: Collection[str]
+    context: int
+
+    def generate(self, prompt: str, sampling: Sampling) -> AsyncGenerator[Piece, None]:
+        """Continue a prompt rendered by providers.dialect, whose spans are tokenised one by one.
+
+        Raises ContextLengthExceeded before the first piece.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What was said between two moments, in seconds from the start of the recording.
+
+    text: as it continues what came before, its leading space included: the texts of all segments, joined by nothing,
+        are the transcript
+    language: ISO 639-1 code of what was heard
+    """
+
+    start_s: float
+    end_s: float
+    text: str
+    language: str
+
+
+@runtime_checkable
+class TranscriptionRuntime(Runtime, Protocol):
+    """Speech recognition.
+
+    sample_rate: what `transcribe` takes, in Hz
+    languages: ISO 639-1 codes that it knows
+    """
+
+    sample_rate: int
+    languages: Sequence[str]
+
+    def transcribe(
+        self, samples: Samples, *, language: str | None, prompt: str | None, temperature: float
+    ) -> AsyncGenerator[Segment, None]:
+        """Segments in order, each as soon as it is known. language None: detect, or the model's default."""
+
+
+@runtime_checkable
+class SpeechRuntime(Runtime, Protocol):
+    """Speech synthesis.
+
+    sample_rate: what `synthesize` yields, in Hz
+    voices: names it answers to beside "default"
+    """
+
+    sample_rate: int
+    voices: Sequence[str]
+
+    def synthesize(
+        self, text: str, *, voice: str, speed: float, options: Mapping[str, Any]
+    ) -> AsyncGenerator[Samples, None]:
+        """Sound piece by piece, the first as early as possible."""

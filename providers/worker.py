@@ -1,0 +1,84 @@
+"""One thread per loaded model, for native work that would block the event loop.
+
+Cancelling is cooperative: a job is handed a `Cancelled` flag and looks at it between steps (a token, a window, a
+sentence). Whoever stops listening waits for the job to see the flag; the device is then idle and the lease may go.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+
+T = TypeVar("T")
+
+Cancelled = threading.Event
+"""Set when nobody waits for the job any more."""
+
+_READ_AHEAD = 64
+"""Items a job may be ahead of its reader: enough that a slow reader costs no speed, and bounded."""
+
+
+class _End:
+    """After the last item; error is what ended the job, if anything did."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+class Worker:
+    """Runs jobs one after the other, first come first served, on a thread of its own."""
+
+    def __init__(self, name: str) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"llmux-{name}")
+
+    async def run(self, job: Callable[[Cancelled], T]) -> T:
+        """The job's result. When the caller is cancelled, the job is told so and waited for."""
+        cancelled = Cancelled()
+        future = asyncio.get_running_loop().run_in_executor(self._executor, job, cancelled)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            cancelled.set()
+            with suppress(Exception):
+                await future
+            raise
+
+    async def stream(self, job: Callable[[Cancelled], Iterator[T]]) -> AsyncGenerator[T, None]:
+        """The job's items as they come. Closing the generator stops the job and waits until it has stopped."""
+        loop = asyncio.get_running_loop()
+        items: asyncio.Queue[T | _End] = asyncio.Queue()
+        room = threading.Semaphore(_READ_AHEAD)
+        cancelled = Cancelled()
+
+        def send(item: T | _End) -> None:
+            loop.call_soon_threadsafe(items.put_nowait, item)
+
+        def work() -> None:
+            error: BaseException | None = None
+            try:
+                for item in job(cancelled):
+                    room.acquire()
+                    if cancelled.is_set():
+                        break
+                    send(item)
+            except BaseException as raised:  # whatever ends the job belongs to its reader, not to the thread
+                error = raised
+            send(_End(error))
+
+        future = loop.run_in_executor(self._executor, work)
+        try:
+            while not isinstance(item := await items.get(), _End):
+                room.release()
+                yield item
+            if item.error is not None:
+                raise item.error
+        finally:
+            cancelled.set()
+            room.release()
+            await asyncio.shield(future)
+
+    async def close(self) -> None:
+        """Wait for the jobs under way and end the thread."""
+        await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)

@@ -1,0 +1,19 @@
+"""What every test module may use. Models are real and local: `make test` puts them where `demo_models` looks."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from llmux.litellm_settings import ENVIRONMENT
+
+os.environ.update(ENVIRONMENT)  # before anything imports LiteLLM
+
+
+@pytest.fixture(scope="session")
+def demo_models() -> Path:
+    """The folder that `python -m demo.models` fills."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "llmux" / "demo-models"
+    assert folder.is_dir(), "the demo models are missing; run: make setup"
+    return folder

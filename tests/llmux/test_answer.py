@@ -1,0 +1,108 @@
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from llmux.answer import Answer, presentable
+from llmux.errors import QueueFull, RequestTooLarge
+from llmux.request import current
+
+
+def replying(status: int, body: bytes, content_type: str = "application/json", noted: Any = None) -> Answer:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        current().error = noted
+        headers = [(b"content-type", content_type.encode()), (b"retry-after", b"9"), (b"x-litellm-secret", b"x")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        half = len(body) // 2 if status >= 400 else len(body)
+        await send({"type": "http.response.body", "body": body[:half], "more_body": True})
+        await send({"type": "http.response.body", "body": body[half:]})
+
+    return Answer(app)
+
+
+async def get(app: Answer) -> httpx.Response:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+        return await client.get("/v1/models")
+
+
+async def test_a_good_answer_passes_as_it_is() -> None:
+    answer = await get(replying(200, b'{"error": null}'))
+    assert (answer.status_code, answer.content) == (200, b'{"error": null}')
+
+
+async def test_a_noted_error_is_told_as_it_is_with_its_own_status() -> None:
+    answer = await get(replying(500, b"whatever LiteLLM made of it", noted=QueueFull("full", retry_after_s=7)))
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "7"
+    assert answer.json()["error"] == {"message": "full", "type": "queue_full", "param": None, "code": "queue_full"}
+
+
+async def test_an_error_raised_before_any_answer_is_an_answer() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RequestTooLarge("at most 1 MB")
+
+    answer = await get(Answer(app))
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "request_too_large"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message", "kind"),
+    [
+        (401, {"error": {"message": "wrong key", "type": "auth_error", "code": "401"}}, "wrong key", "authentication_error"),
+        (400, {"detail": "not JSON"}, "not JSON", "invalid_request_error"),
+        (400, {"detail": {"error": "model is missing"}}, "model is missing", "invalid_request_error"),
+        (429, {"error": {"message": "litellm.RateLimitError: slow down", "type": None}}, "slow down", "rate_limit_error"),
+        (500, {"error": {"message": "Traceback: /root/x.py", "type": "None"}}, "the gateway failed; its log says why", "server_error"),
+        (404, "Not Found", "Not Found", "not_found_error"),
+        (502, [1], "Bad Gateway", "server_error"),
+    ],
+)  # fmt: skip
+async def test_an_error_of_litellms_becomes_openai_shaped(status: int, body: Any, message: str, kind: str) -> None:
+    answer = await get(replying(status, json.dumps(body).encode()))
+    assert answer.status_code == status
+    assert answer.json()["error"]["message"] == message
+    assert answer.json()["error"]["type"] == kind
+    assert "x-litellm-secret" not in answer.headers
+
+
+async def test_fastapis_validation_error_names_the_field_and_is_a_400() -> None:
+    detail = [{"loc": ["body", "file"], "msg": "Field required", "input": "private"}]
+    answer = await get(replying(422, json.dumps({"detail": detail}).encode()))
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "file: Field required"
+    assert answer.json()["error"]["param"] == "file"
+
+
+async def test_an_error_frame_in_a_stream_is_cleaned_and_its_end_kept() -> None:
+    frame = b'data: {"error": {"message": "boom in /usr/lib/python3/x.py", "type": "None", "code": "500"}}\n\ndata: [DONE]\n\n'
+    answer = await get(replying(200, frame, "text/event-stream"))
+    first, second, _ = answer.text.split("\n\n")
+    assert json.loads(first.removeprefix("data: "))["error"]["message"] == "boom in [path]"
+    assert second == "data: [DONE]"
+
+
+@pytest.mark.parametrize(
+    ("litellm", "shown"),
+    [
+        ("litellm.BadRequestError: LlmuxException - bad seed", "bad seed"),
+        ("no audio\n\nLiteLLM: model group 'x' failed with the error above.", "no audio"),
+        ("bad. Received Model Group=x\nAvailable Model Group Fallbacks=None", "bad."),
+        ("key sk-abcdefgh12345 in /home/me/state/key and C:\\Users\\me\\key", "key [key] in [path] and [path]"),
+        ("/chat/completions: Missing required parameter: 'messages'.", "/chat/completions: Missing required parameter: 'messages'."),
+        ("", "the request failed"),
+    ],
+)  # fmt: skip
+def test_a_message_loses_what_is_not_for_the_client(litellm: str, shown: str) -> None:
+    assert presentable(litellm) == shown
+
+
+async def test_two_requests_do_not_share_an_error() -> None:
+    first, second = await asyncio.gather(
+        get(replying(500, b"{}", noted=QueueFull("one"))), get(replying(400, b'{"detail": "two"}'))
+    )
+    assert first.json()["error"]["message"] == "one"
+    assert second.json()["error"]["message"] == "two"

@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmux.config import ConfigError, View, load_config, parse_bytes
+
+SHIPPED = Path(__file__).parents[2] / "litellm_config.yaml"
+
+GOOD = """\
+model_list:
+  - model_name: Small
+    litellm_params: {model: llmux/small, view: {enable_thinking: false}}
+  - model_name: Voice
+    litellm_params: {model: llmux/voice}
+llmux:
+  budget: 2 GB
+  models:
+    small:
+      task: llm
+      runtime: llama.cpp
+      weights: org/small
+      file: small.gguf
+      estimate: 1 GB
+    voice:
+      task: tts
+      runtime: hibari
+      estimate: 100 MB
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+def refusal(folder: Path, before: str, after: str) -> str:
+    assert before in GOOD
+    with pytest.raises(ConfigError) as raised:
+        load_config(write(folder, GOOD.replace(before, after, 1)))
+    return str(raised.value).replace(str(folder), "")
+
+
+def test_the_shipped_configuration_has_the_16_names_and_9_models() -> None:
+    config = load_config(SHIPPED)
+    assert len(config.virtual) == 16
+    assert len(config.settings.models) == 9
+    assert {view.physical for view in config.virtual.values()} == set(config.settings.models)
+    assert config.settings.host == "127.0.0.1"
+
+
+def test_a_virtual_model_is_a_view_of_a_physical_one(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    assert config.virtual["Small"].view == View(enable_thinking=False)
+    assert config.physical("Small").file == "small.gguf"
+    assert config.settings.models["voice"].estimate == 100_000_000
+
+
+def test_relative_folders_are_beside_the_configuration(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    assert config.models_dir == tmp_path / "models"
+    assert config.state_dir == tmp_path / "state"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("budget: 2 GB", "budgett: 2 GB", ":7: llmux.budgett: unknown key; did you mean 'budget'?"),
+        ("runtime: hibari", "runtme: hibari", ":17: llmux.models.voice.runtme: unknown key; did you mean 'runtime'?"),
+        ("enable_thinking", "enable_thinkin", ":3: model_list.0.litellm_params.view.enable_thinkin: unknown key"),
+        ("model_list", "model_lst", ":1: model_lst: unknown section; did you mean 'model_list'?"),
+        ("      estimate: 1 GB\n", "", ":9: llmux.models.small.estimate: missing"),
+        ("llmux/small", "llmux/smal", "which is not under llmux.models; did you mean 'small'?"),
+        ("runtime: hibari", "runtime: whisper", ":17: llmux.models.voice.runtime: Input should be"),
+        ("runtime: hibari", "runtime: llama.cpp", "runtime llama.cpp does not serve task tts"),
+        ("budget: 2 GB", "budget: 2", ":7: llmux.budget: a size needs a number and a unit"),
+        ("budget: 2 GB", "budget: 2 XB", ":7: llmux.budget: a size needs a number and a unit"),
+        ("file: small.gguf", "file: ../../x.gguf", "names below models_dir, without '..'"),
+        ("file: small.gguf", "projector: x.gguf", "needs `weights` (the folder) and `file`"),
+        ("budget: 2 GB", "workers: 2", "workers must be 1"),
+        ("model_name: Voice", "model_name: Small", "Small is listed twice"),
+        ("    voice:", "    small:", ":15: small: given twice"),
+        ("  models:", "  models: [", "not YAML"),
+        ("llmux:\n", "general_settings:\n", ":1: llmux: section missing"),
+    ],
+)
+def test_a_mistake_is_refused_with_line_key_and_what_was_meant(
+    tmp_path: Path, before: str, after: str, said: str
+) -> None:
+    assert said in refusal(tmp_path, before, after)
+
+
+def test_a_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--config"):
+        load_config(tmp_path / "none.yaml")
+
+
+@given(st.integers(0, 10**6), st.sampled_from([("MB", 10**6), ("GB", 10**9), ("MiB", 2**20), ("GiB", 2**30)]))
+def test_a_size_is_its_number_times_its_unit(number: int, unit: tuple[str, int]) -> None:
+    assert parse_bytes(f"{number} {unit[0]}") == number * unit[1]
