@@ -4,8 +4,9 @@ PYTHON ?= python3
 # -I: nothing of the user's environment, and no module of llmux/ in the place of one of Python's own.
 BOOTSTRAP := $(PYTHON) -I llmux/bootstrap.py
 VENV := .venv/bin
-LOCK := $(VENV)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-	--annotation-style line --no-emit-index-url
+# --no-cache: locking would make uv forget the llama.cpp that it built.
+LOCK := ../$(VENV)/uv pip compile --quiet --no-cache --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-header --annotation-style line --no-emit-index-url
 
 # Where it is set, LiteLLM compiles its thousands of modules anew at every start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -22,7 +23,7 @@ setup:  ## make .venv: pinned packages, and llama.cpp built for this machine
 models: setup
 	@$(VENV)/python -m demo.models
 
-demo: models  ## speak, transcribe and chat on three small models, then serve them; ONCE=1 stops after the round trip
+demo: setup  ## speak, transcribe and chat on three small models, then serve them; ONCE=1 stops after the round trip
 	@$(VENV)/python -m demo $(if $(ONCE),--once) $(ARGS)
 
 serve: setup  ## serve the models of litellm_config.yaml on 127.0.0.1:8081
@@ -37,8 +38,8 @@ lint: setup  ## ruff and mypy --strict
 	@$(VENV)/mypy
 
 lock: setup  ## pin the newest versions that requirements/*.in allow
-	@cd requirements && for name in uv build; do ../$(LOCK) $$name.in -o $$name.txt; done
-	@cd requirements && for name in torch llama; do ../$(LOCK) $$name.in -o $$name.txt --no-deps; done
-	@cd requirements && ../$(LOCK) runtime.in -o runtime.txt --excludes excluded.in --no-emit-package llama-cpp-python
-	@cd requirements && ../$(LOCK) torch.in -o cuda.txt -c runtime.txt --no-emit-package torch
-	@cd requirements && ../$(LOCK) dev.in -o dev.txt -c runtime.txt
+	@cd requirements && for name in uv build; do $(LOCK) $$name.in -o $$name.txt; done
+	@cd requirements && for name in torch llama; do $(LOCK) $$name.in -o $$name.txt --no-deps; done
+	@cd requirements && $(LOCK) runtime.in -o runtime.txt --excludes excluded.in --no-emit-package llama-cpp-python
+	@cd requirements && $(LOCK) torch.in -o cuda.txt -c runtime.txt --no-emit-package torch
+	@cd requirements && $(LOCK) dev.in -o dev.txt -c runtime.txt

@@ -187,7 +187,7 @@ def lay_link(link: Path, cache: Path) -> None:
     """Point the demo's configuration at the cache folder."""
     if link.is_symlink() and link.readlink() == cache:
         return
-    link.parent.mkdir(parents=True, exist_ok=True)
+    link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(cache)
 

@@ -8,13 +8,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
+from vram.arbiter import Arbiter
 
 from llmux.config import Config, Task
-from llmux.errors import InvalidRequest, ModelNotFound, WrongTask
+from llmux.errors import InvalidRequest, ModelNotFound, WrongTask, of_refusal
 from llmux.request import current, errors_noted
 from llmux.weights import require_weights
-from providers.leased import explain
-from vram.arbiter import Arbiter
 
 TASK_OF_CALL: Mapping[str, Task] = {
     "completion": "llm",
@@ -67,7 +66,7 @@ OVERRIDES = frozenset(
 """What LiteLLM would let a client decide, and what only the configuration may: where a request goes and how often."""
 
 
-class Admission(CustomLogger):  # type: ignore[misc]
+class Admission(CustomLogger):
     """LiteLLM's pre-call hook.
 
     other_models: names in model_list that other providers of LiteLLM's serve; they pass
@@ -104,7 +103,7 @@ class Admission(CustomLogger):  # type: ignore[misc]
         require_weights(virtual.physical, self._config)
         refused = self._arbiter.refusal(virtual.physical)
         if refused is not None:
-            raise explain(refused)
+            raise of_refusal(refused)
 
 
 def refuse_overrides(data: Mapping[str, Any]) -> None:

@@ -121,7 +121,7 @@ def installer_environment(environment: Mapping[str, str]) -> dict[str, str]:
 def holds_torch(folders: Sequence[str]) -> bool:
     """Whether one of the user's own folders of wheels has a build of torch, such as the CPU's.
 
-    The hashes in torch.txt are those of the registry's builds; what lies in a folder of the user's is the user's choice.
+    The hashes in torch.txt are those of the registry's builds; what lies in the user's folder is the user's choice.
     """
     return any(any(Path(folder).glob("torch-*+*.whl")) for folder in folders)
 
@@ -138,7 +138,9 @@ def steps() -> list[Step]:
     """All of set-up, in order."""
     python = f"{sys.version} {sys.base_prefix}"  # the same from inside .venv
     settings = llama_settings(gpu=_has_gpu(), nvcc=_has_nvcc())
-    texts = {name: (REQUIREMENTS / f"{name}.txt").read_text() for name in ("uv", "torch", "cuda", "runtime", "dev", "llama")}
+    texts = {
+        name: (REQUIREMENTS / f"{name}.txt").read_text() for name in ("uv", "torch", "cuda", "runtime", "dev", "llama")
+    }
     about_llama = "llama.cpp, built here the first time (minutes; kept in uv's cache for every checkout)"
     return [
         Step("environment", "an environment in .venv", [python], _make_environment),

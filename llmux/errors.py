@@ -25,6 +25,8 @@ machine, a key, or what was asked of a model.
 
 from typing import Any, ClassVar
 
+from vram import refusal
+
 
 class LlmuxError(Exception):
     """An error with an HTTP status and an OpenAI-shaped body.
@@ -141,3 +143,28 @@ class TimedOut(Unavailable):
 class Stopping(Unavailable):
     type = "stopping"
     code = "stopping"
+
+
+def of_refusal(refused: refusal.Refused) -> LlmuxError:
+    """What the arbiter's refusal means to the client."""
+    match refused:
+        case refusal.QueueFull():
+            return QueueFull(
+                f"{refused.waiting} requests are waiting already, which is the limit; try again shortly",
+                retry_after_s=refused.retry_after_s,
+            )
+        case refusal.NeverFits():
+            return InsufficientVram(
+                f"{refused.model} needs {refused.needed_bytes / 1e9:.2f} GB and the budget is "
+                f"{refused.budget_bytes / 1e9:.2f} GB: it can never fit. Use a smaller model, or raise llmux.budget",
+                param="model",
+            )
+        case refusal.OutOfMemory():
+            return LoadFailed(
+                f"there is no memory for {refused.model}, although all that was idle was evicted; try again later",
+                retry_after_s=refused.retry_after_s,
+            )
+        case refusal.LoadFailed():
+            return LoadFailed(f"{refused.model} could not be loaded; try again", retry_after_s=refused.retry_after_s)
+        case _:
+            return Stopping("the gateway is stopping; try again shortly")

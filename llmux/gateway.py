@@ -12,7 +12,11 @@ from typing import Any
 import litellm
 import yaml
 from litellm.proxy import proxy_server
+from providers.chat import ChatProvider
+from providers.speech import SpeechProvider
+from providers.transcription import TranscriptionProvider
 from starlette.types import ASGIApp
+from vram.arbiter import Arbiter
 
 from hooks.admission import Admission
 from hooks.authentication import authentication
@@ -25,16 +29,12 @@ from llmux.routes import routes
 from llmux.secrets import write_private
 from llmux.surface import Surface
 from providers import litellm_audio
-from providers.chat import ChatProvider
 from providers.leased import Leased
 from providers.loading import Loading
 from providers.runtime import Runtime
-from providers.speech import SpeechProvider
-from providers.transcription import TranscriptionProvider
-from vram.arbiter import Arbiter
 from vram.device import find_device
 from vram.ledger import Ledger
-from vram.scheduler import ModelSpec
+from vram.model import ModelSpec
 
 
 def arbiter_of(config: Config) -> Arbiter[Runtime]:
@@ -65,15 +65,13 @@ def build(config: Config, master_key: str) -> ASGIApp:
     arbiter = arbiter_of(config)
     leased = Leased(arbiter, request_s=settings.limits.request_s)
     litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased)}]
-    litellm_audio.install(
-        TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits)
-    )
+    litellm_audio.install(TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits))
     names = [entry["model_name"] for entry in config.litellm["model_list"]]
     litellm.callbacks.append(Admission(config, arbiter, [name for name in names if name not in config.virtual]))
     proxy_server.user_custom_auth = authentication(master_key, KeyFile(config.state_dir))
 
     app = proxy_server.app
-    own = routes(config, arbiter, names, started_s=int(time.time()))
+    own = routes(arbiter, names, started_s=int(time.time()))
     app.router.routes[:0] = own.routes
     app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s)
     inner: ASGIApp = Intake(app, body_bytes=settings.limits.request_body)

@@ -4,6 +4,7 @@ By default no traceback is written (it holds paths of the machine) and LiteLLM i
 requests). LLMUX_LOG=debug shows everything.
 """
 
+import copy
 import logging
 import os
 import sys
@@ -16,9 +17,12 @@ _LITELLM = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
 class _OneLine(logging.Formatter):
     """Of an exception, its type alone."""
 
-    def formatException(self, ei: object) -> str:  # noqa: N802 - logging's own name
-        kind = ei[0] if isinstance(ei, tuple) else None
-        return f"  {kind.__name__}; LLMUX_LOG=debug shows where" if isinstance(kind, type) else ""
+    def format(self, record: logging.LogRecord) -> str:
+        plain = copy.copy(record)
+        plain.exc_info = plain.exc_text = plain.stack_info = None
+        line = super().format(plain)
+        kind = record.exc_info[0] if record.exc_info else None
+        return f"{line} ({kind.__name__}; LLMUX_LOG=debug shows where)" if kind else line
 
 
 def log_to_stderr() -> None:

@@ -6,16 +6,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
+from vram.arbiter import Arbiter
+from vram.scheduler import Snapshot
 
-from llmux.config import Config
 from llmux.errors import ModelNotFound
 from llmux.request import errors_noted
-from vram.arbiter import Arbiter
 
 Key = Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]
 
 
-def routes(config: Config, arbiter: Arbiter[Any], names: Collection[str], started_s: int) -> APIRouter:
+def routes(arbiter: Arbiter[Any], names: Collection[str], started_s: int) -> APIRouter:
     """GET /health without a key; GET /v1/models and /vram with one.
 
     names: what /v1/models lists, in order
@@ -29,11 +29,11 @@ def routes(config: Config, arbiter: Arbiter[Any], names: Collection[str], starte
 
     @router.get("/health")
     async def health() -> dict[str, Any]:
-        return health_report(config, arbiter)
+        return health_report(arbiter.snapshot())
 
     @router.get("/vram")
     async def vram(_: Key) -> dict[str, Any]:
-        return vram_report(config, arbiter)
+        return vram_report(arbiter.snapshot())
 
     @router.get("/v1/models")
     async def models(key: Key) -> dict[str, Any]:
@@ -48,3 +48,37 @@ def routes(config: Config, arbiter: Arbiter[Any], names: Collection[str], starte
             raise ModelNotFound(f"there is no model {name!r}; GET /v1/models lists the names", param="model")
 
     return router
+
+
+def health_report(snapshot: Snapshot) -> dict[str, Any]:
+    """GET /health, in GB (10^9 bytes)."""
+    loaded = {
+        model.id: {"type": model.task, "vram_gb": _gb(model.bytes)}
+        for model in snapshot.models
+        if model.phase == "resident"
+    }
+    return {"status": "ok", "loaded_models": loaded, "available_vram_gb": _gb(snapshot.available_bytes)}
+
+
+def vram_report(snapshot: Snapshot) -> dict[str, Any]:
+    """GET /vram: the budget, and each model's state, in GB (10^9 bytes)."""
+    return {
+        "budget_gb": _gb(snapshot.budget_bytes),
+        "available_gb": _gb(snapshot.available_bytes),
+        "foreign_gb": _gb(snapshot.others_bytes),
+        "waiting": sum(model.waiting for model in snapshot.models),
+        "models": {
+            model.id: {
+                "type": model.task,
+                "state": model.phase,
+                "vram_gb": _gb(model.bytes),
+                "leases": model.leases,
+                "waiting": model.waiting,
+            }
+            for model in snapshot.models
+        },
+    }
+
+
+def _gb(size: int) -> float:
+    return round(size / 1e9, 3)

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from llmux.errors import InvalidAudio
 from providers.runtime import Samples
 
-Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+Encoding = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 
-CONTENT_TYPES: Mapping[Format, str] = {
+CONTENT_TYPES: Mapping[Encoding, str] = {
     "mp3": "audio/mpeg",
     "opus": "audio/ogg",
     "aac": "audio/aac",
@@ -29,7 +29,7 @@ CONTENT_TYPES: Mapping[Format, str] = {
     "wav": "audio/wav",
     "pcm": "audio/pcm",
 }
-"""What an answer in each format says it is. Opus comes in an Ogg container, whose type is the true one."""
+"""What an answer in each encoding says it is. Opus comes in an Ogg container, whose type is the true one."""
 
 ENCODED_RATE = 24_000
 """Sample rate of everything that an Encoder writes, in Hz: bare PCM has no header to say another."""
@@ -46,7 +46,7 @@ _CLOSED_IN = {
 _LOWEST_RATE = 1_000
 """A header that claims fewer samples a second is broken, and resampling would blow it up beyond measure."""
 
-_NOT_AUDIO = "The file is not a sound recording, or too damaged to read."
+_NOT_AUDIO = "the file is not a sound recording, or too damaged to read"
 
 
 def decode(data: bytes, sample_rate: int, *, max_s: float) -> Samples:
@@ -56,26 +56,22 @@ def decode(data: bytes, sample_rate: int, *, max_s: float) -> Samples:
     recording is longer than `max_s` seconds.
     """
     if not data:
-        raise InvalidAudio("The file is empty.", param="file")
+        raise InvalidAudio("the file is empty", param="file")
     sound = bytearray()
     limit = int(max_s * sample_rate) * np.dtype(np.float32).itemsize
     try:
         with av.open(io.BytesIO(data), metadata_errors="ignore", container_options=_CLOSED_IN) as container:
             if not container.streams.audio:
-                raise InvalidAudio("The file has no sound track.", param="file")
+                raise InvalidAudio("the file has no sound track", param="file")
             for samples in _resampled(_frames(container), sample_rate):
-                sound += samples.tobytes()
+                sound += np.clip(np.nan_to_num(samples), -1.0, 1.0).tobytes()
                 if len(sound) > limit:
-                    raise InvalidAudio(
-                        f"The recording is too long: up to {max_s / 60:g} min are taken.", param="file"
-                    )
+                    raise InvalidAudio(f"the recording is too long: up to {max_s / 60:g} min are taken", param="file")
     except (av.FFmpegError, ValueError, NotImplementedError):
         raise InvalidAudio(_NOT_AUDIO, param="file") from None
     if not sound:
         raise InvalidAudio(_NOT_AUDIO, param="file")
-    samples = np.frombuffer(sound, dtype=np.float32)
-    np.nan_to_num(samples, copy=False, nan=0.0)
-    return np.clip(samples, -1.0, 1.0, out=samples)
+    return np.frombuffer(sound, dtype=np.float32)
 
 
 def resample(samples: Samples, rate: int, wanted: int) -> Samples:
@@ -94,7 +90,7 @@ def _frames(container: Any) -> Iterator[Any]:
     while True:
         try:
             packet = next(packets)
-        except (StopIteration, av.FFmpegError):
+        except (StopIteration, av.FFmpegError, IndexError):  # IndexError: a track that begins later, unknown to PyAV
             return
         try:
             yield from packet.decode()
@@ -103,7 +99,8 @@ def _frames(container: Any) -> Iterator[Any]:
 
 
 def _resampled(frames: Iterator[Any], sample_rate: int) -> Iterator[Samples]:
-    resampler, rate = None, None
+    resampler: Any = None
+    rate = 0
     for frame in frames:
         if frame.sample_rate < _LOWEST_RATE:
             raise ValueError("sample rate")
@@ -129,9 +126,9 @@ def _mixed(frame: Any) -> Samples:
         array = array.reshape(-1, frame.layout.nb_channels).T
     mono: Samples = array.mean(axis=0, dtype=np.float32)
     if array.dtype == np.uint8:
-        return (mono - 128) / 128
-    if np.issubdtype(array.dtype, np.integer):
-        return mono / -float(np.iinfo(array.dtype).min)
+        mono = (mono - np.float32(128)) / np.float32(128)
+    elif array.dtype.kind == "i":
+        mono /= np.float32(2 ** (8 * array.dtype.itemsize - 1))
     return mono
 
 
@@ -141,7 +138,7 @@ def _frame(samples: Samples, rate: int) -> Any:
     return frame
 
 
-_ENCODINGS: Mapping[Format, tuple[str, str, int | None]] = {
+_WRITTEN_AS: Mapping[Encoding, tuple[str, str, int | None]] = {
     "mp3": ("mp3", "libmp3lame", 96_000),
     "opus": ("ogg", "libopus", 48_000),
     "aac": ("adts", "aac", 96_000),
@@ -167,8 +164,8 @@ class Encoder:
     0 samples: both mean "until the end".
     """
 
-    def __init__(self, format: Format, sample_rate: int) -> None:
-        container, codec, bit_rate = _ENCODINGS[format]
+    def __init__(self, encoding: Encoding, sample_rate: int) -> None:
+        container, codec, bit_rate = _WRITTEN_AS[encoding]
         self._rate = sample_rate
         self._written = 0
         self._sink = _Sink()

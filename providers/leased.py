@@ -10,9 +10,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from llmux.errors import InsufficientVram, LlmuxError, LoadFailed, QueueFull, Stopping, TimedOut
-from vram import refusal
+from llmux.errors import TimedOut, of_refusal
 from vram.arbiter import Arbiter
+from vram.refusal import Refused
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Leased:
             while not isinstance(item := await items.get(), _End):
                 yield item
             if item.error is not None:
-                raise item.error
+                raise self._explained(item.error, physical)
         finally:
             task.cancel()
 
@@ -67,31 +67,11 @@ class Leased:
             ):
                 async for item in results:
                     await items.put(item)
-        except TimeoutError:
-            end = _End(TimedOut(f"{physical} did not finish within {self._request_s:.0f} s"))
-        except refusal.Refused as refused:
-            end = _End(explain(refused))
         except Exception as error:
             end = _End(error)
         await items.put(end)
 
-
-def explain(refused: refusal.Refused) -> LlmuxError:
-    """What the arbiter's refusal means to the client."""
-    match refused:
-        case refusal.QueueFull():
-            return QueueFull(
-                f"{refused.waiting} requests are waiting already, which is the limit; try again shortly",
-                retry_after_s=refused.retry_after_s,
-            )
-        case refusal.NeverFits():
-            return InsufficientVram(
-                f"{refused.model} needs {refused.needed_bytes / 1e9:.2f} GB and the budget is "
-                f"{refused.budget_bytes / 1e9:.2f} GB: it can never fit. Use a smaller model, or raise llmux.budget"
-            )
-        case refusal.Stopping():
-            return Stopping("the gateway is stopping; try again shortly")
-        case refusal.LoadFailed():
-            return LoadFailed(f"{refused.model} could not be loaded; try again", retry_after_s=refused.retry_after_s)
-        case _:
-            return LoadFailed("the model cannot be served now; try again")
+    def _explained(self, error: Exception, physical: str) -> Exception:
+        if isinstance(error, TimeoutError):
+            return TimedOut(f"{physical} did not finish within {self._request_s:.0f} s")
+        return of_refusal(error) if isinstance(error, Refused) else error

@@ -10,7 +10,7 @@ import ctypes
 import logging
 import os
 import secrets
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class LlamaCpp:
 
     chat_template: str
     special_tokens: Mapping[str, str]
-    control_tokens: Sequence[str]
+    control_tokens: Collection[str]
     context: int
 
     def __init__(self, name: str) -> None:
@@ -110,7 +110,8 @@ class LlamaCpp:
         parameters = llama.llama_model_default_params()
         parameters.n_gpu_layers = -1
         parameters.load_mode = llama.LLAMA_LOAD_MODE_MMAP
-        parameters.use_extra_bufts = True
+        # Repacked weights would be copied out of the mapping, and ggml's AMX kernels crash as GCC 12 compiles them.
+        parameters.use_extra_bufts = False
         goes_on = llama.llama_progress_callback(lambda progress, data: not cancelled.is_set())
         parameters.progress_callback = goes_on
         model = llama.llama_model_load_from_file(os.fsencode(path), parameters)
@@ -195,14 +196,14 @@ class LlamaCpp:
             token = llama.llama_sampler_sample(sampler, self._context, -1)
             held += 1
             if llama.llama_vocab_is_eog(self._vocab, token):
-                yield Piece("", held, "stop", prompt_tokens)
+                yield Piece("", held, prompt_tokens, "stop")
                 return
             text = characters.decode(self._token_bytes(token))
             if left == 0:
-                yield Piece(text, held, "length", prompt_tokens)
+                yield Piece(text, held, prompt_tokens, "length")
                 return
             if text:
-                yield Piece(text, held)
+                yield Piece(text, held, prompt_tokens)
                 held = 0
             self._decode([token], position)
             position += 1
@@ -222,7 +223,7 @@ class LlamaCpp:
         count = llama.llama_tokenize(self._vocab, data, len(data), tokens, room, False, True)
         if count < 0:
             raise InvalidRequest("the prompt cannot be tokenized", param="messages")
-        return tokens[:count]
+        return list(tokens[:count])
 
     def _token_bytes(self, token: int) -> bytes:
         data = ctypes.create_string_buffer(64)

@@ -11,6 +11,7 @@ from providers.runtime import Runtime
 
 MODULES: Mapping[tuple[Task, RuntimeName], str] = {
     ("llm", "llama.cpp"): "providers.llamacpp",
+    ("llm", "transformers"): "providers.transformers_chat",
     ("asr", "transformers"): "providers.transformers_asr",
     ("tts", "hibari"): "providers.hibari",
 }

@@ -48,14 +48,14 @@ class Piece:
     """Text as it is generated. Whole characters only: a runtime holds back an unfinished UTF-8 sequence.
 
     tokens: how many tokens this piece stands for
+    prompt_tokens: length of the prompt, the same on every piece: a reader may stop before the last
     finish_reason: set on the last piece alone (whose text may be empty)
-    prompt_tokens: set on the last piece alone
     """
 
     text: str
     tokens: int
+    prompt_tokens: int
     finish_reason: FinishReason | None = None
-    prompt_tokens: int | None = None
 
 
 @runtime_checkable

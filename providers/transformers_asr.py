@@ -22,7 +22,8 @@ SAMPLE_RATE = 16_000
 class _Recognizer(Protocol):
     """A loaded model, used from its worker's thread alone."""
 
-    languages: Sequence[str]
+    @property
+    def languages(self) -> Sequence[str]: ...
 
     def transcribe(
         self, samples: Samples, language: str | None, prompt: str | None, temperature: float, cancelled: Cancelled
@@ -58,14 +59,27 @@ async def load(model: Model, folder: Path) -> TransformersTranscription:
     """The model in `folder`, on the GPU where there is one. Raises LoadFailed for a family that is not known."""
     family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     if family not in _FAMILIES:
-        raise LoadFailed(f"Speech recognition needs a model of type {' or '.join(_FAMILIES)}, and this is {family!r}.")
+        raise LoadFailed(f"speech recognition needs a model of type {' or '.join(_FAMILIES)}, and this is {family!r}")
     worker = Worker(folder.name)
     try:
-        recognizer = await worker.run(lambda _: _FAMILIES[family](folder, model.default_language))
+        recognizer = await worker.run(lambda _: _build(family, folder, model.default_language))
     except BaseException:
         await worker.close()
         raise
     return TransformersTranscription(worker, recognizer)
+
+
+def _build(family: str, folder: Path, default_language: str | None) -> _Recognizer:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a server's log is no terminal
+    recognizer = _FAMILIES[family](folder, default_language)
+    if default_language is not None and default_language not in recognizer.languages:
+        raise LoadFailed(
+            f"default_language {default_language!r} is not one that this model knows; "
+            f"it knows {', '.join(recognizer.languages)}"
+        )
+    return recognizer
 
 
 def _free(_: Cancelled) -> None:
@@ -138,8 +152,6 @@ class _Whisper:
         self, samples: Samples, language: str | None, prompt: str | None, temperature: float, cancelled: Cancelled
     ) -> Iterator[Segment]:
         language = language or self._default_language
-        if language is not None:
-            _check(language, self.languages)
         temperatures = _TEMPERATURES if temperature == 0 else (temperature,)
         before = self._prompt(prompt)
         at = 0
@@ -183,7 +195,8 @@ class _Whisper:
             start = torch.tensor([[self._start]], device=self._device)
             first = self._model(encoder_outputs=encoded, decoder_input_ids=start, use_cache=False).logits[0, -1].float()
             if language is None:
-                language = max(self.languages, key=lambda code: float(first[self._language_tokens[code]]))
+                known = self._language_tokens
+                language = max(known, key=lambda code: float(first[known[code]]), default=self.languages[0])
             no_speech = float(first.softmax(-1)[self._no_speech])
             begin = [*before, self._start, *self._transcribe]
             if language in self._language_tokens:
@@ -242,7 +255,7 @@ def split_at_timestamps(
     """
 
     def second(token: int) -> float:
-        return min((token - timestamps_from) * _TIMESTAMP_S, window_s)
+        return min(round(max(token - timestamps_from, 0) * _TIMESTAMP_S, 2), window_s)
 
     is_time = [token >= timestamps_from for token in tokens]
     cuts = [index for index in range(1, len(tokens)) if is_time[index - 1] and is_time[index]]
@@ -288,9 +301,8 @@ class _Cohere:
         language = language or self._default_language
         if language is None:
             raise InvalidRequest(
-                f"This model needs to be told the language: one of {', '.join(self.languages)}.", param="language"
+                f"this model needs to be told the language: one of {', '.join(self.languages)}", param="language"
             )
-        _check(language, self.languages)
         extractor = self._processor.feature_extractor
         # One second more than the processor takes whole makes it cut where it is quiet; the rest is heard next.
         longest = int((extractor.max_audio_clip_s + 1) * SAMPLE_RATE)
@@ -305,9 +317,7 @@ class _Cohere:
                 separator = "" if language in _UNSPACED else " "
             at = end
 
-    def _hear(
-        self, samples: Samples, language: str, temperature: float, cancelled: Cancelled
-    ) -> tuple[int, str]:
+    def _hear(self, samples: Samples, language: str, temperature: float, cancelled: Cancelled) -> tuple[int, str]:
         """How many samples the first window took, and what was said in it."""
         import torch
 
@@ -337,10 +347,3 @@ _UNSPACED = frozenset({"ja", "zh"})
 """Languages of Cohere's that put no space between sentences."""
 
 _FAMILIES: dict[str, Callable[[Path, str | None], _Recognizer]] = {"whisper": _Whisper, "cohere_asr": _Cohere}
-
-
-def _check(language: str, known: Sequence[str]) -> None:
-    if language not in known:
-        raise InvalidRequest(
-            f"This model does not know the language {language!r}; it knows {', '.join(known)}.", param="language"
-        )

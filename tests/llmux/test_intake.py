@@ -84,9 +84,7 @@ async def test_an_application_that_asks_is_told_too() -> None:
     assert seen == ["http.disconnect"]
 
 
-@pytest.mark.parametrize(
-    ("headers", "bodies"), [([(b"content-length", b"101")], []), ([], [b"x" * 60, b"x" * 60])]
-)
+@pytest.mark.parametrize(("headers", "bodies"), [([(b"content-length", b"101")], []), ([], [b"x" * 60, b"x" * 60])])
 async def test_a_body_beyond_the_limit_is_refused_announced_or_not(
     headers: list[tuple[bytes, bytes]], bodies: list[bytes]
 ) -> None:

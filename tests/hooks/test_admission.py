@@ -1,0 +1,110 @@
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hooks.admission import OVERRIDES, Admission, refuse_overrides
+from llmux.config import Config, load_config
+from llmux.errors import InsufficientVram, InvalidRequest, LlmuxError, ModelNotFound, WeightsMissing, WrongTask
+from vram.arbiter import Arbiter
+from vram.device import FixedBudget
+from vram.ledger import Ledger
+from vram.model import ModelSpec
+
+CONFIG = """\
+model_list:
+  - {model_name: Chat, litellm_params: {model: llmux/small}}
+  - {model_name: Voice, litellm_params: {model: llmux/voice}}
+  - {model_name: Giant, litellm_params: {model: llmux/giant}}
+  - {model_name: Cloud, litellm_params: {model: openai/gpt}}
+llmux:
+  budget: 1 GB
+  models:
+    small: {task: llm, runtime: llama.cpp, weights: org/small, file: small.gguf, estimate: 1 MB}
+    voice: {task: tts, runtime: hibari, estimate: 1 MB}
+    giant: {task: tts, runtime: hibari, estimate: 2 GB}
+"""
+
+
+class NoLoader:
+    """Admission loads nothing."""
+
+    async def load(self, model: str) -> None:
+        raise AssertionError(model)
+
+    async def unload(self, model: str, runtime: None) -> None:
+        raise AssertionError(model)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "models/org/small").mkdir(parents=True)
+    (tmp_path / "models/org/small/small.gguf").touch()
+    return load_config(tmp_path / "config.yaml")
+
+
+@pytest.fixture
+def admission(config: Config, tmp_path: Path) -> Admission:
+    specs = {name: ModelSpec(name, model.task, model.estimate) for name, model in config.settings.models.items()}
+    arbiter = Arbiter(
+        specs,
+        FixedBudget(10**9),
+        Ledger(tmp_path / "ledger.json", "test"),
+        NoLoader(),
+        max_wait_s={"llm": 20, "asr": 1, "tts": 2},
+        queue_per_model=4,
+        queue_total=8,
+        load_s=60,
+    )
+    return Admission(config, arbiter, ["Cloud"])
+
+
+async def ask(admission: Admission, call_type: str, data: dict[str, Any]) -> dict[str, Any]:
+    return await admission.async_pre_call_hook(None, None, data, call_type)
+
+
+@pytest.mark.parametrize("call_type", ["acompletion", "atext_completion", "aresponses", "anthropic_messages"])
+async def test_a_chat_model_is_admitted_wherever_litellm_chats(admission: Admission, call_type: str) -> None:
+    data = {"model": "Chat", "messages": []}
+    assert await ask(admission, call_type, data) is data
+
+
+async def test_a_model_of_another_provider_passes(admission: Admission) -> None:
+    assert await ask(admission, "acompletion", {"model": "Cloud"})
+
+
+@pytest.mark.parametrize(
+    ("call_type", "data", "kind"),
+    [
+        ("acompletion", {}, InvalidRequest),
+        ("acompletion", {"model": ["Chat"]}, InvalidRequest),
+        ("acompletion", {"model": "Chatt"}, ModelNotFound),
+        ("acompletion", {"model": "llmux/small"}, ModelNotFound),
+        ("acompletion", {"model": "Chat,Voice"}, ModelNotFound),
+        ("acompletion", {"model": "Voice"}, WrongTask),
+        ("atranscription", {"model": "Chat"}, WrongTask),
+        ("aembedding", {"model": "Chat"}, WrongTask),
+        ("aspeech", {"model": "Giant"}, InsufficientVram),
+    ],
+)
+async def test_what_cannot_be_served_is_refused_before_anything_is_done(
+    admission: Admission, call_type: str, data: dict[str, Any], kind: type[LlmuxError]
+) -> None:
+    with pytest.raises(kind) as raised:
+        await ask(admission, call_type, data)
+    assert type(raised.value) is kind
+
+
+async def test_missing_weights_are_named(admission: Admission, config: Config) -> None:
+    (config.models_dir / "org/small/small.gguf").unlink()
+    with pytest.raises(WeightsMissing, match=r"org/small/small\.gguf"):
+        await ask(admission, "acompletion", {"model": "Chat"})
+
+
+@pytest.mark.parametrize("name", sorted(OVERRIDES))
+def test_a_client_may_not_decide_where_its_request_goes(name: str) -> None:
+    data: Mapping[str, Any] = {"model": "Chat", name: "anything"}
+    with pytest.raises(InvalidRequest, match=name):
+        refuse_overrides(data)

@@ -1,0 +1,149 @@
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from llmux.errors import InsufficientVram, InvalidRequest, TimedOut
+from providers.leased import Leased
+from vram.arbiter import Arbiter
+from vram.device import FixedBudget
+from vram.ledger import Ledger
+from vram.model import ModelSpec
+
+
+class Instant:
+    """A loader whose models are their own names."""
+
+    async def load(self, model: str) -> str:
+        return model
+
+    async def unload(self, model: str, runtime: str) -> None:
+        pass
+
+
+@pytest.fixture
+async def arbiter(tmp_path: Path) -> AsyncIterator[Arbiter[str]]:
+    arbiter = Arbiter(
+        {"small": ModelSpec("small", "llm", 10), "giant": ModelSpec("giant", "llm", 1000)},
+        FixedBudget(100),
+        Ledger(tmp_path / "ledger.json", "test"),
+        Instant(),
+        max_wait_s={"llm": 20, "asr": 1, "tts": 2},
+        queue_per_model=4,
+        queue_total=8,
+        load_s=60,
+    )
+    await arbiter.start()
+    yield arbiter
+    await arbiter.stop(1)
+
+
+def leases(arbiter: Arbiter[str]) -> int:
+    return sum(model.leases for model in arbiter.snapshot().models)
+
+
+async def test_items_come_through_and_the_lease_is_held_while_they_do(arbiter: Arbiter[str]) -> None:
+    async def work(runtime: str) -> AsyncGenerator[str, None]:
+        for number in range(50):
+            assert leases(arbiter) == 1
+            yield f"{runtime}{number}"
+
+    items = [item async for item in Leased(arbiter, request_s=60).stream("small", work)]
+    assert items == [f"small{number}" for number in range(50)]
+    assert leases(arbiter) == 0
+
+
+async def test_what_the_runtime_raises_reaches_the_client(arbiter: Arbiter[str]) -> None:
+    async def work(runtime: str) -> AsyncGenerator[str, None]:
+        yield "first"
+        raise InvalidRequest("no")
+
+    stream = Leased(arbiter, request_s=60).stream("small", work)
+    assert await anext(stream) == "first"
+    with pytest.raises(InvalidRequest):
+        await anext(stream)
+    assert leases(arbiter) == 0
+
+
+async def test_a_refusal_of_the_arbiters_becomes_an_answer(arbiter: Arbiter[str]) -> None:
+    async def work(runtime: str) -> AsyncGenerator[str, None]:
+        yield runtime
+
+    with pytest.raises(InsufficientVram, match="can never fit"):
+        await anext(Leased(arbiter, request_s=60).stream("giant", work))
+
+
+async def test_closing_stops_the_work_and_frees_the_lease_after_it(arbiter: Arbiter[str]) -> None:
+    stopped = asyncio.Event()
+
+    async def work(runtime: str) -> AsyncGenerator[str, None]:
+        try:
+            while True:
+                yield runtime
+        finally:
+            assert leases(arbiter) == 1
+            stopped.set()
+
+    async with aclosing(Leased(arbiter, request_s=60).stream("small", work)) as stream:
+        await anext(stream)
+    await stopped.wait()
+    await asyncio.sleep(0)
+    assert leases(arbiter) == 0
+
+
+async def test_a_client_cancelled_over_and_over_does_not_disturb_the_end(arbiter: Arbiter[str]) -> None:
+    begun, may_end, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work(runtime: str) -> AsyncGenerator[str, None]:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+            yield runtime
+        finally:
+            await may_end.wait()  # native work that needs its time to stop
+            ended.set()
+
+    async def client() -> None:
+        async for _ in Leased(arbiter, request_s=60).stream("small", work):
+            pass
+
+    task = asyncio.create_task(client())
+    await begun.wait()
+    for _ in range(5):
+        task.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert leases(arbiter) == 1
+    may_end.set()
+    await ended.wait()
+    await asyncio.sleep(0)
+    assert leases(arbiter) == 0
+
+
+async def test_a_request_that_takes_too_long_is_ended(arbiter: Arbiter[str]) -> None:
+    async def work(runtime: str) -> AsyncGenerator[str, None]:
+        await asyncio.Event().wait()
+        yield runtime
+
+    with pytest.raises(TimedOut):
+        await anext(Leased(arbiter, request_s=0).stream("small", work))
+    assert leases(arbiter) == 0
+
+
+async def test_a_slow_client_holds_back_the_work(arbiter: Arbiter[str]) -> None:
+    made = 0
+
+    async def work(runtime: str) -> AsyncGenerator[int, None]:
+        nonlocal made
+        while True:
+            made += 1
+            yield made
+
+    async with aclosing(Leased(arbiter, request_s=60).stream("small", work)) as stream:
+        await anext(stream)
+        for _ in range(500):
+            await asyncio.sleep(0)
+        assert made < 50

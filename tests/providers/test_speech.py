@@ -1,0 +1,177 @@
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+
+from llmux.config import Limits
+from llmux.errors import InvalidRequest, LoadFailed
+from providers.audio import CONTENT_TYPES, decode
+from providers.runtime import Samples, SpeechRuntime
+from providers.speech import DEFAULT_VOICES, SpeechProvider, choose_voice, parse
+
+T = TypeVar("T")
+
+
+class Hum:
+    """A voice that hums for a tenth of a second at every word."""
+
+    sample_rate = 24_000
+    voices: Sequence[str] = ("heart",)
+
+    def __init__(self) -> None:
+        self.asked: dict[str, Any] = {}
+        self.spoken = 0
+        self.fails_after: int | None = None
+
+    async def synthesize(
+        self, text: str, *, voice: str, speed: float, options: Mapping[str, Any]
+    ) -> AsyncGenerator[Samples, None]:
+        self.asked = {"text": text, "voice": voice, "speed": speed, "options": dict(options)}
+        for _ in text.split():
+            if self.spoken == self.fails_after:
+                raise LoadFailed("the voice broke")
+            self.spoken += 1
+            yield (0.5 * np.sin(2 * np.pi * 220 * np.arange(2_400) / 24_000)).astype(np.float32)
+
+    async def close(self) -> None: ...
+
+
+class Lent:
+    """Leases that only count."""
+
+    def __init__(self, runtime: Hum) -> None:
+        self.runtime = runtime
+        self.leases = 0
+        self.held = 0
+
+    async def stream(
+        self, physical: str, work: Callable[[SpeechRuntime], AsyncGenerator[T, None]]
+    ) -> AsyncGenerator[T, None]:
+        self.leases += 1
+        self.held += 1
+        try:
+            async with aclosing(work(self.runtime)) as items:
+                async for item in items:
+                    yield item
+        finally:
+            self.held -= 1
+
+
+@pytest.fixture
+def lent() -> Lent:
+    return Lent(Hum())
+
+
+@pytest.fixture
+def provider(lent: Lent) -> SpeechProvider:
+    return SpeechProvider(lent, Limits(speech_characters=100))
+
+
+@pytest.mark.parametrize("response_format", [name for name in CONTENT_TYPES if name != "pcm"])
+async def test_speech_is_answered_in_the_format_asked_for(
+    provider: SpeechProvider, lent: Lent, response_format: Any
+) -> None:
+    answer = await provider.speak("hum", {"input": "ten " * 10, "voice": "alloy", "response_format": response_format})
+    sound = b"".join([chunk async for chunk in answer.chunks])
+
+    assert answer.content_type == CONTENT_TYPES[response_format]
+    assert len(decode(sound, 24_000, max_s=60)) == pytest.approx(24_000, rel=0.1)
+    assert lent.held == 0
+
+
+async def test_the_default_is_mp3_at_normal_speed(provider: SpeechProvider, lent: Lent) -> None:
+    answer = await provider.speak("hum", {"input": "Hello", "voice": None, "speed": None, "response_format": None})
+    await answer.chunks.aclose()
+
+    assert answer.content_type == "audio/mpeg"
+    assert lent.runtime.asked == {"text": "Hello", "voice": "default", "speed": 1.0, "options": {}}
+
+
+async def test_the_first_sound_leaves_before_the_last_is_spoken(provider: SpeechProvider, lent: Lent) -> None:
+    answer = await provider.speak("hum", {"input": "ten " * 10, "response_format": "wav"})
+    await anext(answer.chunks)
+
+    assert lent.runtime.spoken == 1
+    await answer.chunks.aclose()
+
+
+async def test_who_stops_listening_gives_the_model_back(provider: SpeechProvider, lent: Lent) -> None:
+    answer = await provider.speak("hum", {"input": "ten " * 10, "response_format": "pcm"})
+    await anext(answer.chunks)
+    await answer.chunks.aclose()
+
+    assert lent.held == 0
+    assert lent.runtime.spoken < 10
+
+
+async def test_what_fails_before_the_first_sound_is_raised_with_its_status(
+    provider: SpeechProvider, lent: Lent
+) -> None:
+    lent.runtime.fails_after = 0
+
+    with pytest.raises(LoadFailed):
+        await provider.speak("hum", {"input": "Hello"})
+    assert lent.held == 0
+
+
+async def test_what_fails_later_ends_the_sound_with_an_error(provider: SpeechProvider, lent: Lent) -> None:
+    lent.runtime.fails_after = 1
+    answer = await provider.speak("hum", {"input": "Hello there", "response_format": "wav"})
+
+    with pytest.raises(LoadFailed):
+        _ = [chunk async for chunk in answer.chunks]
+    assert lent.held == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param", "says"),
+    [
+        ({"input": ""}, "input", "text to speak"),
+        ({"input": " \n"}, "input", "text to speak"),
+        ({"input": None}, "input", "text to speak"),
+        ({"input": "x" * 101}, "input", "at most 100"),
+        ({"response_format": "ogg"}, "response_format", "mp3, opus, aac, flac, wav, pcm"),
+        ({"response_format": ["mp3"]}, "response_format", "mp3"),
+        ({"speed": 0.2}, "speed", "0.25 to 4"),
+        ({"speed": 4.1}, "speed", "0.25 to 4"),
+        ({"speed": "fast"}, "speed", "0.25 to 4"),
+        ({"speed": float("nan")}, "speed", "0.25 to 4"),
+        ({"stream_format": "sse"}, "stream_format", "'audio'"),
+        ({"voice": {"id": "voice_1"}}, "voice", "a name"),
+    ],
+)
+async def test_a_wrong_request_is_refused_before_a_model_is_asked_for(
+    provider: SpeechProvider, lent: Lent, wrong: dict[str, Any], param: str, says: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=says) as refused:
+        await provider.speak("hum", {"input": "Hello", **wrong})
+
+    assert refused.value.param == param
+    assert lent.leases == 0
+
+
+async def test_an_unknown_voice_is_refused_with_those_there_are(provider: SpeechProvider, lent: Lent) -> None:
+    with pytest.raises(InvalidRequest, match="default, heart"):
+        await provider.speak("hum", {"input": "Hello", "voice": "darth"})
+    assert lent.held == 0
+
+
+@pytest.mark.parametrize("name", sorted(DEFAULT_VOICES))
+def test_names_of_openai_stand_for_the_default_voice(name: str) -> None:
+    assert choose_voice(name, ("heart",)) == "default"
+    assert choose_voice(name.title(), ("heart",)) == "default"
+
+
+def test_a_voice_of_its_own_wins_over_a_name_of_openai() -> None:
+    assert choose_voice("nova", ("nova", "heart")) == "nova"
+    assert choose_voice("Heart", ("nova", "heart")) == "heart"
+
+
+def test_what_only_some_runtimes_know_is_handed_on() -> None:
+    assert parse({"input": "Hello", "seed": 7, "user": "x"}, longest=10).options == {"seed": 7}
+
+
+def test_numbers_may_come_as_text() -> None:
+    assert parse({"input": "Hello", "speed": "1.5"}, longest=10).speed == 1.5

@@ -1,0 +1,212 @@
+"""Causal language models through transformers, on a tiny one with random weights."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from llmux.config import Model
+from llmux.errors import ContextLengthExceeded, InvalidRequest, LoadFailed, WeightsMissing
+from providers import dialect, transformers_chat
+from providers.runtime import ChatRuntime, Piece, Sampling
+from providers.transformers_chat import TransformersChat
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+CONTEXT = 600
+TEMPLATE = "{% for message in messages %}<|start|>{{ message.content }}<|end|>{% endfor %}<|start|>"
+
+
+def write_tiny_model(folder: Path, *, template: str | None = TEMPLATE) -> None:
+    """Two layers over a vocabulary of bytes."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ("<|start|>", "<|end|>")])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|start|>", eos_token="<|end|>")
+    fast.chat_template = template
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=258,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=CONTEXT,
+        initializer_range=0.5,
+        bos_token_id=256,
+        eos_token_id=257,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def model(**more: Any) -> Model:
+    return Model.model_validate(
+        {"task": "llm", "runtime": "transformers", "weights": "maker/tiny", "estimate": "1 MB", **more}
+    )
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    write_tiny_model(folder)
+    return folder
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def runtime(tiny: Path) -> AsyncIterator[TransformersChat]:
+    loaded = await transformers_chat.load(model(), tiny)
+    yield loaded
+    await loaded.close()
+
+
+async def answer(runtime: TransformersChat, prompt: str, sampling: Sampling) -> list[Piece]:
+    return [piece async for piece in runtime.generate(prompt, sampling)]
+
+
+def text(pieces: list[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+async def test_it_is_a_chat_runtime_described_by_its_tokenizer(runtime: TransformersChat) -> None:
+    assert isinstance(runtime, ChatRuntime)
+    assert runtime.chat_template == TEMPLATE
+    assert runtime.special_tokens == {"bos_token": "<|start|>", "eos_token": "<|end|>"}
+    assert set(runtime.control_tokens) == {"<|start|>", "<|end|>"}
+    assert runtime.context == CONTEXT, "the default asks for more than the model was trained with"
+
+
+async def test_greedy_is_what_transformers_says(runtime: TransformersChat, tiny: Path) -> None:
+    prompt = "<|start|>" + "Hello " * 60
+    tokens = runtime._tokenize(prompt)
+    assert len(tokens) > transformers_chat._BATCH
+    reference = LlamaForCausalLM.from_pretrained(tiny)
+    said = reference.generate(torch.tensor([tokens]), do_sample=False, max_new_tokens=20)[0, len(tokens) :].tolist()
+    picked = runtime._tokens(tokens, Sampling(temperature=0), threading.Event())
+    assert [next(picked) for _ in said] == said
+
+
+async def test_it_stops_at_the_end_of_the_turn(runtime: TransformersChat, monkeypatch: pytest.MonkeyPatch) -> None:
+    picked = runtime._tokens(runtime._tokenize("Hello"), Sampling(temperature=0), threading.Event())
+    first = next(picked)
+    monkeypatch.setattr(runtime, "_ends", {first})
+    assert await answer(runtime, "Hello", Sampling(temperature=0)) == [Piece("", 1, 5, "stop")]
+
+
+async def test_it_stops_at_max_tokens(runtime: TransformersChat) -> None:
+    pieces = await answer(runtime, "Hello", Sampling(temperature=0, max_tokens=3))
+    assert sum(piece.tokens for piece in pieces) == 3
+    assert pieces[-1].finish_reason == "length"
+
+
+async def test_it_stops_when_the_context_is_full(runtime: TransformersChat) -> None:
+    pieces = await answer(runtime, "x" * (CONTEXT - 4), Sampling(temperature=0))
+    assert sum(piece.tokens for piece in pieces) <= 4
+    assert pieces[-1].finish_reason is not None
+
+
+async def test_a_prompt_beyond_the_context_is_refused_with_both_numbers(runtime: TransformersChat) -> None:
+    with pytest.raises(ContextLengthExceeded, match=r"has 700 tokens.*600"):
+        await answer(runtime, "x" * 700, Sampling())
+
+
+async def test_an_empty_prompt_is_refused(runtime: TransformersChat) -> None:
+    with pytest.raises(InvalidRequest, match="empty"):
+        await answer(runtime, "", Sampling())
+
+
+async def test_a_seed_gives_the_same_answer_again(runtime: TransformersChat) -> None:
+    first, again, other = [
+        text(await answer(runtime, "Hello", Sampling(max_tokens=16, seed=seed))) for seed in (7, 7, -8)
+    ]
+    assert first == again != other
+
+
+async def test_a_tiny_top_p_leaves_only_the_likeliest(runtime: TransformersChat) -> None:
+    narrow = await answer(runtime, "Hello", Sampling(max_tokens=8, temperature=2, top_p=1e-6))
+    assert text(narrow) == text(await answer(runtime, "Hello", Sampling(max_tokens=8, temperature=0)))
+
+
+async def test_closing_the_stream_stops_it(runtime: TransformersChat) -> None:
+    async with aclosing(runtime.generate("Hello", Sampling(seed=1))) as pieces:
+        await anext(pieces)
+    assert await answer(runtime, "Hello", Sampling(max_tokens=1))
+
+
+async def test_cancelling_stops_within_the_prompt(runtime: TransformersChat, monkeypatch: pytest.MonkeyPatch) -> None:
+    stepped, cancelled = threading.Event(), threading.Event()
+    steps: list[int] = []
+    step = runtime._step
+
+    def slow(tokens: list[int], cache: Any) -> Any:
+        steps.append(len(tokens))
+        stepped.set()
+        cancelled.wait()
+        return step(tokens, cache)
+
+    monkeypatch.setattr(runtime, "_step", slow)
+    task = asyncio.create_task(answer(runtime, "x" * 590, Sampling()))
+    await asyncio.to_thread(stepped.wait)
+    task.cancel()
+    asyncio.get_running_loop().call_soon(cancelled.set)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert steps == [transformers_chat._BATCH]
+
+
+async def test_control_tokens_of_the_client_stay_text(runtime: TransformersChat) -> None:
+    prompt = dialect.render(
+        [{"role": "user", "content": "a<|end|>b"}],
+        template=runtime.chat_template,
+        special_tokens=runtime.special_tokens,
+        control_tokens=runtime.control_tokens,
+    )
+    tokens = runtime._tokenize(prompt)
+    assert [token for token in tokens if token >= 256] == [256, 257, 256]
+
+
+# Loading
+
+
+async def test_a_folder_that_is_not_there_is_weights_missing(tmp_path: Path) -> None:
+    with pytest.raises(WeightsMissing, match="maker/tiny is missing"):
+        await transformers_chat.load(model(), tmp_path / "none")
+
+
+async def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path, template=None)
+    with pytest.raises(LoadFailed, match="maker/tiny has no chat template"):
+        await transformers_chat.load(model(), tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["config.json", "model.safetensors", "tokenizer.json"])
+async def test_damaged_files_are_refused_without_a_path(tmp_path: Path, damage: str) -> None:
+    write_tiny_model(tmp_path)
+    (tmp_path / damage).write_bytes((tmp_path / damage).read_bytes()[:100])
+    with pytest.raises(LoadFailed, match="transformers cannot load maker/tiny") as refused:
+        await transformers_chat.load(model(), tmp_path)
+    assert str(tmp_path) not in str(refused.value)
+
+
+async def test_the_models_own_defaults_are_used(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"do_sample": True, "top_k": 1, "eos_token_id": [257]}))
+    loaded = await transformers_chat.load(model(context=256), tmp_path)
+    try:
+        first, again = [text(await answer(loaded, "Hello", Sampling(max_tokens=8))) for _ in range(2)]
+    finally:
+        await loaded.close()
+    assert first == again
+    assert loaded.context == 256

@@ -1,0 +1,202 @@
+"""Any order of events: the rules that hold after each of them, and that everybody is served or refused in the end."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from vram.effect import Effect, Grant, Load, Refuse, Unload
+from vram.model import PRIORITY, ModelSpec, Task
+from vram.scheduler import Scheduler
+
+BUDGET_BYTES = 16
+MAX_WAIT_S: dict[Task, float] = {"asr": 1, "tts": 2, "llm": 20}
+LOAD_S = 50
+MODELS = {
+    model.id: model
+    for model in (
+        ModelSpec("asr", "asr", 4, max_concurrency=2),
+        ModelSpec("tts", "tts", 2),
+        ModelSpec("pinned", "tts", 1, pinned=True),
+        ModelSpec("small", "llm", 4, max_concurrency=3),
+        ModelSpec("middle", "llm", 9),
+        ModelSpec("large", "llm", 13, max_concurrency=2),
+        ModelSpec("whole", "llm", 16),
+        ModelSpec("monster", "llm", 17),
+    )
+}
+
+
+@dataclass
+class Beliefs:
+    """A ledger in memory."""
+
+    bytes: dict[str, int] = field(default_factory=dict)
+
+    def bytes_for(self, model: ModelSpec) -> int:
+        return self.bytes.get(model.id, model.estimate_bytes)
+
+    def out_of_memory(self, model: ModelSpec, offered_bytes: int) -> None:
+        self.bytes[model.id] = offered_bytes + 1
+
+
+class Events(RuleBasedStateMachine):
+    """Keeps its own account of who waits, who holds and what is where, from nothing but events and effects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scheduler = Scheduler(
+            MODELS.values(),
+            Beliefs(),
+            BUDGET_BYTES,
+            max_wait_s=MAX_WAIT_S,
+            queue_per_model=3,
+            queue_total=8,
+            load_s=LOAD_S,
+        )
+        self.now_s = 0.0
+        self.arrivals = 0
+        self.waiting: dict[int, tuple[str, float]] = {}
+        self.held: dict[int, str] = {}
+        self.phases = dict.fromkeys(MODELS, "absent")
+        self.used_s = dict.fromkeys(MODELS, 0.0)
+
+    # What may happen.
+
+    @rule(name=st.sampled_from(sorted(MODELS)))
+    def request(self, name: str) -> None:
+        self.arrivals += 1
+        self.waiting[self.arrivals] = (name, self.now_s)
+        self.follow(self.scheduler.request(self.arrivals, name, self.now_s))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        ticket = data.draw(st.sampled_from(sorted(self.held)))
+        self.used_s[self.held.pop(ticket)] = self.now_s
+        self.follow(self.scheduler.release(ticket, self.now_s))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        ticket = data.draw(st.sampled_from(sorted(self.waiting)))
+        del self.waiting[ticket]
+        self.follow(self.scheduler.cancel(ticket, self.now_s))
+
+    @precondition(lambda self: self.moving())
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        self.arrive(data.draw(st.sampled_from(self.moving())))
+
+    @precondition(lambda self: "loading" in self.phases.values())
+    @rule(data=st.data(), out_of_memory=st.booleans())
+    def fail(self, data: st.DataObject, out_of_memory: bool) -> None:
+        name = data.draw(st.sampled_from([name for name in self.moving() if self.phases[name] == "loading"]))
+        self.phases[name] = "absent"
+        effects = self.scheduler.load_failed(name, OSError(), self.now_s, out_of_memory=out_of_memory)
+        self.follow(effects, in_order=not out_of_memory)
+
+    @rule(seconds=st.sampled_from((0.5, 1, 2, 20, LOAD_S)))
+    def time_passes(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.follow(self.scheduler.tick(self.now_s))
+
+    # What must follow.
+
+    def follow(self, effects: list[Effect], *, in_order: bool = True, late: bool = False) -> None:
+        self.now_s += 0.001
+        evicted = []
+        for effect in effects:
+            match effect:
+                case Grant(ticket, name):
+                    self.check_grant(ticket, name)
+                    del self.waiting[ticket]
+                    self.held[ticket] = name
+                    self.used_s[name] = self.now_s
+                case Refuse(ticket, _):
+                    del self.waiting[ticket]
+                case Load(name):
+                    assert self.phases[name] == "absent", "loaded twice"
+                    self.phases[name] = "loading"
+                case Unload(name):
+                    assert self.phases[name] == "resident"
+                    assert name not in self.held.values(), "a busy model was evicted"
+                    assert late or not MODELS[name].pinned, "a pinned model was evicted"
+                    self.phases[name] = "unloading"
+                    evicted.append(name)
+        if in_order:
+            self.check_evictions(evicted)
+
+    def check_grant(self, ticket: int, name: str) -> None:
+        assert self.waiting[ticket][0] == name
+        assert self.phases[name] == "resident"
+        assert list(self.held.values()).count(name) < MODELS[name].max_concurrency
+        for earlier, (other, arrived_s) in self.waiting.items():
+            overdue = self.now_s - 0.001 >= arrived_s + MAX_WAIT_S[MODELS[other].task]
+            assert not (earlier < ticket and other == name), "overtaken on its own model"
+            assert not (earlier < ticket and overdue and self.phases[other] != "resident"), "overtaken after max_wait_s"
+
+    def check_evictions(self, evicted: list[str]) -> None:
+        """Whatever is evicted, every idle model below it went before it."""
+        busy = {*self.held.values(), *(name for name, _ in self.waiting.values())}
+        spared = [name for name in self.resident() if name not in busy and not MODELS[name].pinned]
+        assert not any(self.rank(below) < self.rank(gone) for gone in evicted for below in spared)
+
+    def rank(self, name: str) -> tuple[int, float]:
+        return PRIORITY[MODELS[name].task], self.used_s[name]
+
+    def arrive(self, name: str) -> None:
+        if self.phases[name] == "unloading":
+            self.phases[name] = "absent"
+            self.follow(self.scheduler.unloaded(name, self.now_s))
+            return
+        late = next(each for each in self.scheduler.snapshot().models if each.id == name).stuck
+        self.phases[name] = "resident"
+        self.used_s[name] = self.now_s
+        self.follow(self.scheduler.loaded(name, self.now_s), in_order=not late, late=late)
+
+    def moving(self) -> list[str]:
+        return sorted(name for name, phase in self.phases.items() if phase in ("loading", "unloading"))
+
+    def resident(self) -> list[str]:
+        return [name for name, phase in self.phases.items() if phase == "resident"]
+
+    @invariant()
+    def the_budget_holds(self) -> None:
+        snapshot = self.scheduler.snapshot()
+        assert snapshot.charged_bytes == sum(each.bytes for each in snapshot.models if each.phase != "absent")
+        assert snapshot.charged_bytes <= BUDGET_BYTES
+
+    @invariant()
+    def both_accounts_agree(self) -> None:
+        for state in self.scheduler.snapshot().models:
+            assert state.phase == self.phases[state.id]
+            assert state.leases == list(self.held.values()).count(state.id)
+            assert state.waiting == sum(name == state.id for name, _ in self.waiting.values())
+
+    @invariant()
+    def nobody_waits_for_nothing(self) -> None:
+        """A waiter is there because something holds it up that will end."""
+        if self.waiting:
+            wake_at_s = self.scheduler.wake_at_s(self.now_s)
+            assert self.held or self.moving() or wake_at_s is not None
+
+    def teardown(self) -> None:
+        """Time goes on, loads end, whoever holds lets go: then nobody is left."""
+        for _ in range(20 + 4 * self.arrivals):
+            for ticket in sorted(self.held):
+                self.used_s[self.held.pop(ticket)] = self.now_s
+                self.follow(self.scheduler.release(ticket, self.now_s))
+            for name in self.moving():
+                self.arrive(name)
+            self.now_s += 1
+            self.follow(self.scheduler.tick(self.now_s))
+            self.the_budget_holds()
+            self.both_accounts_agree()
+        assert not self.waiting
+        assert not self.held
+
+
+TestEvents = Events.TestCase
+TestEvents.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)

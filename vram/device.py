@@ -1,0 +1,124 @@
+"""What there is: a GPU through NVML, or a fixed budget where there is none."""
+
+import importlib
+import os
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class DeviceError(Exception):
+    """The device cannot be used as asked, or it stopped answering. The message says what to do."""
+
+
+class NoGpu(DeviceError):
+    """NVML is not there, or sees no GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The device's memory at one moment, in bytes.
+
+    used_bytes: held by all processes
+    own_bytes: held by this process; None where the driver does not tell, as in a container with its own process ids
+    """
+
+    total_bytes: int
+    used_bytes: int
+    own_bytes: int | None
+
+
+class Device(Protocol):
+    """Where models live.
+
+    budget_bytes: what models may use together
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def budget_bytes(self) -> int: ...
+
+    def read(self) -> Reading | None:
+        """The memory as it is now; None where nothing can be measured. Raises DeviceError."""
+
+
+@dataclass(frozen=True, slots=True)
+class FixedBudget:
+    """No GPU: models share a number of bytes, and nothing is measured."""
+
+    budget_bytes: int
+    name: str = "cpu"
+
+    def read(self) -> None:
+        return None
+
+
+class NvmlDevice:
+    """The first NVIDIA GPU.
+
+    budget_bytes: stay below the card's own size; None takes all of it
+    nvml: the pynvml module, imported when it is None
+
+    Raises NoGpu when there is none, and DeviceError when the budget is larger than the card.
+    """
+
+    def __init__(self, budget_bytes: int | None = None, nvml: Any = None) -> None:
+        try:
+            self._nvml = nvml or importlib.import_module("pynvml")
+        except ImportError:
+            raise NoGpu("nvidia-ml-py is not installed, so no GPU can be seen") from None
+        try:
+            self._nvml.nvmlInit()
+            self._handle = self._nvml.nvmlDeviceGetHandleByIndex(0)
+            self.name: str = self._nvml.nvmlDeviceGetName(self._handle)
+        except self._nvml.NVMLError as error:
+            raise NoGpu(f"no NVIDIA GPU answers: {error}") from error
+        total_bytes = self.read().total_bytes
+        if budget_bytes is not None and budget_bytes > total_bytes:
+            raise DeviceError(
+                f"llmux.budget is {budget_bytes / 1e9:.1f} GB, but {self.name} has {total_bytes / 1e9:.1f} GB"
+            )
+        self.budget_bytes = total_bytes if budget_bytes is None else budget_bytes
+
+    def read(self) -> Reading:
+        nvml = self._nvml
+        try:
+            memory = nvml.nvmlDeviceGetMemoryInfo(self._handle)
+            processes = nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+        except nvml.NVMLError as error:
+            raise DeviceError(f"{self.name} does not answer: {error}") from error
+        own = next((process.usedGpuMemory for process in processes if process.pid == os.getpid()), None)
+        return Reading(total_bytes=memory.total, used_bytes=memory.used, own_bytes=own)
+
+
+def find_device(budget_bytes: int | None, nvml: Any = None) -> Device:
+    """The GPU if there is one, else a fixed budget. Raises DeviceError when there is neither."""
+    try:
+        return NvmlDevice(budget_bytes, nvml)
+    except NoGpu as error:
+        if budget_bytes is None:
+            raise DeviceError(
+                f"{error}; set llmux.budget, for example to '16 GB', to run without a GPU that can be measured"
+            ) from error
+        return FixedBudget(budget_bytes)
+
+
+def grown_bytes(before: Reading, after: Reading, predicted_bytes: int) -> int | None:
+    """What a load took, from the readings round it; None when they do not tell.
+
+    Where the driver does not say what this process holds, all of the card's difference is taken for the load, unless
+    it is less than half of what was predicted: then the model went elsewhere, and the difference is others' noise.
+    """
+    if after.own_bytes is not None:
+        grown = after.own_bytes - (before.own_bytes or 0)
+        return grown if grown > 0 else None
+    grown = after.used_bytes - before.used_bytes
+    return grown if grown * 2 >= predicted_bytes else None
+
+
+def shrunk_bytes(before: Reading, after: Reading) -> int:
+    """What an unload has given back so far."""
+    if before.own_bytes is not None:
+        return before.own_bytes - (after.own_bytes or 0)
+    return before.used_bytes - after.used_bytes
