@@ -79,6 +79,7 @@ def _run(console: Console, gateway: Gateway, key: str, once: bool) -> None:
         _invite(console, gateway, key)
         with suppress(KeyboardInterrupt):
             gateway.wait()
+        console.print("Stopping the gateway.")
 
 
 def _interrupt(*_: object) -> None:
@@ -108,8 +109,8 @@ def main(once: bool, port: int) -> None:
         failure = str(error)
     except KeyboardInterrupt:
         failure = "interrupted before the round trip was complete"
-    console.print("Stopping the gateway.")
-    stopped = gateway.stop()
+    finally:
+        stopped = gateway.stop()
     if failure is None and stopped != 0:
         failure = f"the gateway stopped with exit code {stopped}; see {LOG}"
     if failure is not None:

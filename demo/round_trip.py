@@ -84,7 +84,7 @@ def transcribe(client: openai.OpenAI, sound: bytes) -> tuple[Outcome, str]:
 
 def chat(client: openai.OpenAI, transcript: str, show: Callable[[str], None]) -> Outcome:
     """An answer about the transcript. show: told each piece of it as it comes. Raises StepFailed when there is none."""
-    question = f'"{transcript}" Where did we meet? Answer in one sentence.'
+    question = f'I heard: "{transcript}" Which city was that? Say one thing about it.'
     clock = Clock()
     stream = client.chat.completions.create(
         model="SmolLM2-135M",

@@ -8,12 +8,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
-from vram.arbiter import Arbiter
 
 from llmux.config import Config, Task
 from llmux.errors import InvalidRequest, ModelNotFound, WrongTask, of_refusal
 from llmux.request import current, errors_noted
 from llmux.weights import require_weights
+from vram.arbiter import Arbiter
 
 TASK_OF_CALL: Mapping[str, Task] = {
     "completion": "llm",

@@ -28,9 +28,13 @@ _TYPES = {
 }
 
 _FRAME = b'data: {"error"'
+_REJECTED = "Rejected Request: "
+"""How LiteLLM marks a body that it will not take. It says so with a 401, but the key is not what is wrong."""
+
 _LITELLM_PREFIX = re.compile(r"^(?:litellm\.)?\w*(?:Error|Exception)\s*:\s*|^(?:\w+Exception)\s*-\s*")
 _LITELLM_TAIL = re.compile(
-    r"\s*(?:Received Model Group|Available Model Group Fallbacks|LiteLLM:? |Passed model|Traceback \()", re.S
+    r"\s*(?:Clientside passthrough|Received Model Group|Available Model Group Fallbacks|LiteLLM:? |Passed model"
+    r"|Traceback \()"
 )
 _PATH = re.compile(r"(?<![\w:/])(?:/[\w.@+-]+){2,}/?|[A-Za-z]:\\[^\s'\"]+")
 _SECRET = re.compile(r"\bsk-[\w-]{4,}|\b[0-9a-f]{64}\b")
@@ -38,7 +42,7 @@ _SECRET = re.compile(r"\bsk-[\w-]{4,}|\b[0-9a-f]{64}\b")
 
 def presentable(message: str) -> str:
     """A message of LiteLLM's without its class names, model groups, tracebacks, paths and keys."""
-    message = _LITELLM_TAIL.split(message, maxsplit=1)[0]
+    message = _LITELLM_TAIL.split(message.rpartition(_REJECTED)[2], maxsplit=1)[0]
     while (shorter := _LITELLM_PREFIX.sub("", message)) != message:
         message = shorter
     message = _SECRET.sub("[key]", _PATH.sub(_without_path, message)).strip()
@@ -129,9 +133,9 @@ class _Outgoing:
         if error is not None:
             await send_error(error, self._send)
             return
-        if status == 422:
-            status = 400  # FastAPI's word for a malformed request; OpenAI's clients know 400
-        body = error_body(start["status"], self._body)
+        if status == 422 or (status == 401 and _REJECTED.encode() in self._body):
+            status = 400  # OpenAI's word for a request that is not right
+        body = error_body(status, self._body)
         retry = [(name, value) for name, value in start["headers"] if name.lower() in (b"retry-after", b"allow")]
         await _send_json(status, body, retry, self._send)
 

@@ -12,11 +12,7 @@ from typing import Any
 import litellm
 import yaml
 from litellm.proxy import proxy_server
-from providers.chat import ChatProvider
-from providers.speech import SpeechProvider
-from providers.transcription import TranscriptionProvider
 from starlette.types import ASGIApp
-from vram.arbiter import Arbiter
 
 from hooks.admission import Admission
 from hooks.authentication import authentication
@@ -29,9 +25,13 @@ from llmux.routes import routes
 from llmux.secrets import write_private
 from llmux.surface import Surface
 from providers import litellm_audio
+from providers.chat import ChatProvider
 from providers.leased import Leased
 from providers.loading import Loading
 from providers.runtime import Runtime
+from providers.speech import SpeechProvider
+from providers.transcription import TranscriptionProvider
+from vram.arbiter import Arbiter
 from vram.device import find_device
 from vram.ledger import Ledger
 from vram.model import ModelSpec
@@ -41,15 +41,22 @@ def arbiter_of(config: Config) -> Arbiter[Runtime]:
     """The arbiter for a configuration's models. Raises vram.device.DeviceError without GPU and without budget."""
     settings = config.settings
     device = find_device(settings.budget)
+    wait = settings.max_wait_s
     return Arbiter(
         {
-            name: ModelSpec(name, model.task, model.estimate, max_concurrency=model.max_concurrency)
+            name: ModelSpec(
+                name,
+                model.task,
+                model.estimate,
+                max_concurrency=model.max_concurrency,
+                ledger_key=f"{model.weights}/{model.file}/{model.variant} {model.context}x{model.max_concurrency}",
+            )
             for name, model in settings.models.items()
         },
         device,
         Ledger(config.state_dir / "ledger.json", device.name),
         Loading(config),
-        max_wait_s=settings.max_wait_s.model_dump(),
+        max_wait_s={"asr": wait.asr, "tts": wait.tts, "llm": wait.llm},
         queue_per_model=settings.queue.per_model,
         queue_total=settings.queue.total,
         load_s=settings.limits.load_s,

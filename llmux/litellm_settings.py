@@ -17,8 +17,9 @@ ENVIRONMENT: Mapping[str, str] = {
     "DISABLE_ADMIN_UI": "True",
     "HF_HUB_OFFLINE": "1",  # weights are fetched by `llmux weights`, never by a request
     "TOKENIZERS_PARALLELISM": "false",
+    "OMP_WAIT_POLICY": "PASSIVE",  # models share the cores: a thread that spins for its next task starves the others
 }
-"""Read by LiteLLM and transformers while they are imported, so to be set before."""
+"""Read by LiteLLM, transformers and OpenMP while they are imported, so to be set before."""
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "litellm_settings": {

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
-from vram.arbiter import Arbiter
-from vram.scheduler import Snapshot
 
 from llmux.errors import ModelNotFound
 from llmux.request import errors_noted
+from vram.arbiter import Arbiter
+from vram.snapshot import Snapshot
 
 Key = Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]
 

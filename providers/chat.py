@@ -2,10 +2,10 @@
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from litellm import CustomLLM
 from litellm.types.utils import Choices, Delta, Message, ModelResponse, ModelResponseStream, StreamingChoices, Usage
@@ -15,6 +15,7 @@ from llmux.config import View
 from llmux.errors import InvalidRequest, LlmuxError
 from llmux.request import errors_noted
 from providers import dialect
+from providers.leased import Lender
 from providers.runtime import ChatRuntime, FinishReason, Piece, Sampling
 
 T = TypeVar("T")
@@ -33,13 +34,6 @@ _UNSUPPORTED: Mapping[str, Sequence[object]] = {
     "tool_choice": ("auto", "none"),
 }
 """Parameters that would change the answer and are not served, with the values that ask for nothing."""
-
-
-class Lender(Protocol):
-    """Lends loaded models; providers.leased has the one of the gateway."""
-
-    def stream(self, physical: str, work: Callable[[Any], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
-        """The items of work(runtime), with the model leased until the last one or until this is closed."""
 
 
 @dataclass(frozen=True, slots=True)

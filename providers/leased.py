@@ -8,7 +8,7 @@ cancelled once and then left to finish.
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from llmux.errors import TimedOut, of_refusal
 from vram.arbiter import Arbiter
@@ -18,6 +18,13 @@ T = TypeVar("T")
 
 _READ_AHEAD = 16
 """Items kept for a slow client before the work pauses."""
+
+
+class Lender(Protocol):
+    """Whoever lends loaded models: Leased below, or a test that has just one."""
+
+    def stream(self, physical: str, work: Callable[[Any], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
+        """The items of work(runtime), with the model leased until the last one or until this is closed."""
 
 
 class _End:

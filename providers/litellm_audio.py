@@ -20,7 +20,7 @@ from providers.speech import SpeechProvider
 from providers.transcription import TranscriptionProvider
 
 
-class SpeechStream(HttpxBinaryResponseContent):  # type: ignore[misc]
+class SpeechStream(HttpxBinaryResponseContent):
     """Sound that is still being made, in the shape in which LiteLLM's speech route reads one."""
 
     def __init__(self, content_type: str, chunks: AsyncGenerator[bytes, None]) -> None:

@@ -1,14 +1,15 @@
 """/v1/audio/speech over any SpeechRuntime: sound is encoded and sent while the rest is still being spoken."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 from llmux.config import Limits
 from llmux.errors import InvalidRequest
 from providers.audio import CONTENT_TYPES, Encoder, Encoding
+from providers.leased import Lender
 from providers.runtime import SpeechRuntime
 
 T = TypeVar("T")
@@ -22,14 +23,6 @@ _SPEEDS = (0.25, 4.0)
 
 _OPTIONS = ("seed",)
 """Fields beyond OpenAI's that a runtime may know."""
-
-
-class Leased(Protocol):
-    """Runs work on a leased model; closing the iterator stops the work and gives the lease back."""
-
-    def stream(
-        self, physical: str, work: Callable[[SpeechRuntime], AsyncGenerator[T, None]]
-    ) -> AsyncGenerator[T, None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +96,7 @@ def choose_voice(wanted: str, known: tuple[str, ...]) -> str:
 class SpeechProvider:
     """Answers /v1/audio/speech."""
 
-    def __init__(self, leased: Leased, limits: Limits) -> None:
+    def __init__(self, leased: Lender, limits: Limits) -> None:
         self._leased = leased
         self._limits = limits
 

@@ -2,14 +2,15 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from llmux.config import Limits
 from llmux.errors import InvalidRequest, RequestTooLarge
 from providers import audio
+from providers.leased import Lender
 from providers.runtime import Segment, TranscriptionRuntime
 
 T = TypeVar("T")
@@ -29,14 +30,6 @@ LONGEST_S = 4 * 3600.0
 
 _SAMPLE_RATE = 16_000
 """What recordings are decoded to, before any model is asked for: every recognizer so far hears in this rate."""
-
-
-class Leased(Protocol):
-    """Runs work on a leased model; closing the iterator stops the work and gives the lease back."""
-
-    def stream(
-        self, physical: str, work: Callable[[TranscriptionRuntime], AsyncGenerator[T, None]]
-    ) -> AsyncGenerator[T, None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +142,7 @@ def render_vtt(segments: Iterable[Segment]) -> str:
 class TranscriptionProvider:
     """Answers /v1/audio/transcriptions."""
 
-    def __init__(self, leased: Leased, limits: Limits) -> None:
+    def __init__(self, leased: Lender, limits: Limits) -> None:
         self._leased = leased
         self._limits = limits
 

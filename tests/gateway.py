@@ -76,4 +76,6 @@ class Gateway:
             self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout=60)
         self._reader.join(timeout=10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
         return code

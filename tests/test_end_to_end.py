@@ -273,7 +273,7 @@ def test_a_named_key_sees_and_uses_its_own_models_only(gateway: Gateway, folder:
         ({"model": "Giant", "messages": HELLO}, 400, "insufficient_vram"),
         ({"model": "Chat", "messages": HELLO, "num_retries": 3}, 400, None),
         ({"model": "Chat", "messages": HELLO, "api_base": "http://127.0.0.1:1"}, 400, None),
-        ({"model": "Chat", "messages": HELLO, "mock_response": "hi"}, 400, None),
+        ({"model": "Chat", "messages": HELLO, "fallbacks": ["Chat-Too"]}, 400, None),
         ({"model": "Chat", "messages": HELLO, "view": {"enable_thinking": True}}, 400, None),
         ({"model": "Chat", "messages": HELLO, "temperature": 9}, 400, None),
         ({"model": "Chat", "messages": "hello"}, 400, None),
@@ -411,7 +411,8 @@ def test_of_32_clients_half_hang_up_and_nothing_stays_held(gateway: Gateway, spo
     assert all(served)
     eventually(lambda: nothing_held(gateway))
     assert gateway.vram()["waiting"] == 0
-    patient(0), patient(1), patient(2)
+    for number in range(3):
+        patient(number)
 
 
 def test_two_views_of_one_model_load_it_once(gateway: Gateway) -> None:

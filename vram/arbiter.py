@@ -213,7 +213,7 @@ class Arbiter(Generic[R]):
         else:
             self._loaded(model, before, self._clock() - started_s)
             return
-        _log.warning("%s did not load: %s: %s", model, type(failure).__name__, failure)
+        _log.warning("%s did not load: %s", model, type(failure).__name__)
         self._moved(model)
         reading, now_s = self._read(), self._clock()
         self._carry_out(self._scheduler.load_failed(model, failure, now_s, reading, out_of_memory=out_of_memory))
@@ -235,7 +235,7 @@ class Arbiter(Generic[R]):
         try:
             await self._loader.unload(model, self._runtimes.pop(model))
         except Exception as error:
-            _log.warning("unloading %s failed: %s: %s", model, type(error).__name__, error)
+            _log.warning("unloading %s failed: %s", model, type(error).__name__)
         expected_bytes = self._measured_bytes.pop(model, None)
         if before is not None and expected_bytes is not None:
             await self._settle(before, expected_bytes)

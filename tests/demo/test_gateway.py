@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import demo.gateway
-from demo.gateway import CONFIG, ROOT, gateway_environment, is_free, log_tail
+from demo.gateway import CONFIG, ROOT, Gateway, GatewayFailed, gateway_environment, is_free, log_tail
 from llmux.config import load_config
 
 
@@ -42,3 +42,14 @@ def test_the_budget_holds_speech_and_recognition_but_not_chat_too() -> None:
     assert sizes["tts"] + sizes["asr"] <= budget < sum(sizes.values())
     assert sizes["asr"] + sizes["llm"] <= budget  # evicting the speech is enough
     assert list(config.virtual) == ["SmolLM2-135M", "Whisper-Base", "Hibari"]
+
+
+def test_a_gateway_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(demo.gateway, "CONFIG", tmp_path / "none.yaml")
+    monkeypatch.setattr(demo.gateway, "LOG", tmp_path / "gateway.log")
+    gateway = Gateway(port=1, key="sk-of-a-gateway-that-does-not-start")
+
+    with pytest.raises(GatewayFailed, match=r"ended while starting(.|\n)*no such file"):
+        gateway.wait_until_healthy(lambda _: None)
+
+    assert gateway.stop() != 0

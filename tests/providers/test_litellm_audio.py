@@ -1,5 +1,5 @@
 import io
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 import litellm
@@ -33,14 +33,13 @@ class Mouth:
 
 
 @pytest.fixture(autouse=True)
-def _installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     async def elsewhere(*_: Any, **kwargs: Any) -> str:
         return f"LiteLLM serves {kwargs['model']}"
 
     monkeypatch.setattr(litellm, "atranscription", elsewhere)
     monkeypatch.setattr(litellm, "aspeech", elsewhere)
     litellm_audio.install(cast(TranscriptionProvider, Ears()), cast(SpeechProvider, Mouth()))
-    yield
 
 
 def test_litellm_still_has_no_way_of_its_own() -> None:

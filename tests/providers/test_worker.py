@@ -29,9 +29,13 @@ async def test_items_arrive_in_order_and_an_error_after_them(worker: Worker) -> 
         raise ValueError("the end")
 
     seen: list[int] = []
-    with pytest.raises(ValueError, match="the end"):
+
+    async def read() -> None:
         async for item in worker.stream(job):
             seen.append(item)  # noqa: PERF401 - what came before the error counts
+
+    with pytest.raises(ValueError, match="the end"):
+        await read()
     assert seen == list(range(200))
 
 
