@@ -6,6 +6,7 @@ frame.
 """
 
 import json
+import logging
 import re
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llmux import request
 from llmux.errors import LlmuxError
 from llmux.surface import ROUTES, is_open
+
+log = logging.getLogger("llmux")
 
 _TYPES = {
     400: "invalid_request_error",
@@ -77,7 +80,7 @@ def error_body(status: int, body: bytes) -> dict[str, Any]:
             "message": "the gateway failed; its log says why" if status == 500 else presentable(str(error["message"])),
             "type": kind if known else _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
             "param": None if error.get("param") in (None, "None") else error["param"],
-            "code": None if code is None or str(code) in ("None", str(status)) else code,
+            "code": None if code is None or code == "None" or str(code).isdigit() else code,
         }
     }
 
@@ -92,7 +95,7 @@ class Answer:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        outgoing = _Outgoing(send)
+        outgoing = _Outgoing(send, f"{scope['method']} {scope['path']}")
         try:
             await self._app(scope, receive, outgoing)
         except LlmuxError as error:
@@ -104,8 +107,9 @@ class Answer:
 class _Outgoing:
     """One response. An error is held until it is whole; a stream is looked at frame by frame."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, name: str) -> None:
         self._send = send
+        self._name = name
         self._request = request.begin()
         self._start: Message | None = None
         self._body = b""
@@ -133,6 +137,8 @@ class _Outgoing:
         if error is not None:
             await send_error(error, self._send)
             return
+        if status >= 500:
+            log.error("%s failed inside LiteLLM with %s; LLMUX_LOG=debug shows why", self._name, status)
         if status == 422 or (status == 401 and _REJECTED.encode() in self._body):
             status = 400  # OpenAI's word for a request that is not right
         body = error_body(status, self._body)

@@ -15,5 +15,5 @@ def demo_models() -> Path:
     """The folder that `python -m demo.models` fills."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "llmux" / "demo-models"
-    assert folder.is_dir(), "the demo models are missing; run: make setup"
+    assert folder.is_dir(), "the demo models are missing; run: make test"
     return folder

@@ -69,8 +69,15 @@ def test_every_module_says_why_it_is_here(module: str) -> None:
     assert not source.strip() or ast.get_docstring(ast.parse(source))
 
 
-def test_every_module_has_its_test_module() -> None:
-    rooms = ("llmux", "hooks", "providers", "vram", "database")
-    named = [name.split(".", 1) for name in ALL if name.split(".")[0] in rooms and "__" not in name]
-    missing = [f"{room}/{name}" for room, name in named if not (ROOT / "tests" / room / f"test_{name}.py").is_file()]
-    assert missing == []
+def decides(path: Path) -> bool:
+    """Whether a module does anything, or only declares shapes for others."""
+    functions = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.FunctionDef)]
+    return any(isinstance(node, ast.If | ast.Return | ast.For) for function in functions for node in ast.walk(function))
+
+
+@pytest.mark.parametrize("module", [name for name in ALL if "__" not in name and decides(ALL[name])])
+def test_every_module_that_decides_something_has_its_test_module(module: str) -> None:
+    room, name = module.split(".", 1)
+    if module == "llmux.gateway":  # puts everything together, and is tested so
+        room, name = ".", "end_to_end"
+    assert (ROOT / "tests" / room / f"test_{name}.py").is_file()

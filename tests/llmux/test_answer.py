@@ -69,6 +69,12 @@ async def test_an_error_of_litellms_becomes_openai_shaped(status: int, body: Any
     assert "x-litellm-secret" not in answer.headers
 
 
+async def test_a_failure_inside_litellm_leaves_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    await get(replying(500, b"what was asked"))
+    assert "GET /v1/models failed inside LiteLLM with 500" in caplog.messages[0]
+    assert "what was asked" not in caplog.text
+
+
 async def test_a_body_that_litellm_rejects_is_not_a_matter_of_the_key() -> None:
     said = "Authentication Error, Rejected Request: api_base is not allowed in request body. Clientside passthrough x"
     answer = await get(replying(401, json.dumps({"error": {"message": said, "type": "auth_error"}}).encode()))

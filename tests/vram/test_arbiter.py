@@ -453,7 +453,7 @@ async def test_an_unload_that_fails_is_logged_and_the_model_counts_as_gone(
     loader.on_unload = fails
     await use(arbiter, "llm", "large")
 
-    assert "unloading llm failed: OSError: stubborn" in caplog.text
+    assert "unloading llm failed: OSError" in caplog.text
 
 
 # Memory.
