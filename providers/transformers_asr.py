@@ -192,6 +192,8 @@ class _Whisper:
         with torch.inference_mode():
             features = self._features(window, sampling_rate=SAMPLE_RATE, return_tensors="pt")["input_features"]
             encoded = self._model.get_encoder()(features.to(self._device, self._model.dtype))
+            if cancelled.is_set():
+                return language or "", []
             start = torch.tensor([[self._start]], device=self._device)
             first = self._model(encoder_outputs=encoded, decoder_input_ids=start, use_cache=False).logits[0, -1].float()
             if language is None:
