@@ -5,6 +5,7 @@ message is free of tracebacks, paths and internal names. For a stream that has b
 frame.
 """
 
+import asyncio
 import json
 import logging
 import re
@@ -14,7 +15,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmux import request
-from llmux.errors import LlmuxError
+from llmux.errors import LlmuxError, Stopping
 from llmux.surface import ROUTES, is_open
 
 log = logging.getLogger("llmux")
@@ -98,10 +99,16 @@ class Answer:
         outgoing = _Outgoing(send, f"{scope['method']} {scope['path']}")
         try:
             await self._app(scope, receive, outgoing)
-        except LlmuxError as error:
+        except asyncio.CancelledError:  # the server stops, and has waited long enough
+            if not outgoing.started:
+                await send_error(Stopping("the gateway is stopping; try again shortly"), send)
+            raise
+        except Exception as error:
+            if outgoing.finished:  # Starlette raises again what it has answered
+                return
             if outgoing.started:
                 raise
-            await send_error(error, send)
+            await send_error(error if isinstance(error, LlmuxError) else _unforeseen(error), send)
 
 
 class _Outgoing:
@@ -114,7 +121,7 @@ class _Outgoing:
         self._start: Message | None = None
         self._body = b""
         self._stream = False
-        self.started = False
+        self.started = self.finished = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -130,9 +137,13 @@ class _Outgoing:
             return
         elif self._stream and message.get("body", b"").startswith(_FRAME):
             message = {**message, "body": self._error_frame(message["body"])}
+        elif self._stream and self._request.error is not None and b"litellm." in message.get("body", b""):
+            message = {**message, "body": _error_event(self._request.error)}
+        self.finished = message["type"] == "http.response.body" and not message.get("more_body")
         await self._send(message)
 
     async def _send_error(self, start: Message) -> None:
+        self.finished = True
         error, status = self._request.error, start["status"]
         if error is not None:
             await send_error(error, self._send)
@@ -150,6 +161,17 @@ class _Outgoing:
         error = self._request.error
         body = error.body() if error is not None else error_body(200, first.removeprefix(b"data: "))
         return b"data: " + json.dumps(body).encode() + separator + rest
+
+
+def _error_event(error: LlmuxError) -> bytes:
+    """An error in a stream of /v1/responses or /v1/messages, whose clients both know an event of this name."""
+    told = error.body()["error"]
+    return b"event: error\ndata: " + json.dumps({**told, "type": "error", "error": told}).encode() + b"\n\n"
+
+
+def _unforeseen(error: Exception) -> LlmuxError:
+    log.error("%s before anything was answered; LLMUX_LOG=debug shows where", type(error).__name__, exc_info=True)
+    return LlmuxError("the gateway failed to answer; its log says where")
 
 
 def _content_type(start: Message) -> bytes:

@@ -1,8 +1,10 @@
 """The command line: serve, check, keys, weights."""
 
+import asyncio
 import os
 import signal
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -59,14 +61,21 @@ def serve(config_path: Path, port: int | None) -> None:
     from vram.device import DeviceError
 
     log_to_stderr()
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if self.started:
+                asyncio.get_running_loop().call_soon_threadsafe(built.close)
+            super().handle_exit(sig, frame)
+
     try:
-        app = gateway.build(config, key)
+        built = gateway.build(config, key)
     except DeviceError as error:
         raise click.ClickException(str(error)) from None
     settings = config.settings
-    server = uvicorn.Server(
+    server = Server(
         uvicorn.Config(
-            app,
+            built.app,
             host=settings.host,
             port=settings.port if port is None else port,
             access_log=False,
@@ -113,6 +122,8 @@ def keys_create(config_path: Path, name: str, models: str) -> None:
     """
     config = _load(config_path)
     wanted = [model.strip() for model in models.split(",") if model.strip()]
+    if models and not wanted:
+        raise click.ClickException("--models names no model; leave it out for all of them")
     unknown = [model for model in wanted if model not in config.virtual]
     if unknown:
         raise click.ClickException(f"there is no model {unknown[0]!r}; `python -m llmux check` lists the names")
@@ -126,7 +137,11 @@ def keys_create(config_path: Path, name: str, models: str) -> None:
 @_config_option
 def keys_list(config_path: Path) -> None:
     """Names, dates and models of the keys. Never the keys."""
-    for entry in KeyFile(_load(config_path).state_dir).all():
+    try:
+        entries = KeyFile(_load(config_path).state_dir).all()
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    for entry in entries:
         click.echo(f"{entry.name:30} {entry.created:%Y-%m-%d}  {', '.join(entry.models) or 'all models'}")
 
 

@@ -5,8 +5,9 @@ Importing this module imports LiteLLM, which reads `litellm_settings.ENVIRONMENT
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import litellm
@@ -34,8 +35,16 @@ from providers.transcription import TranscriptionProvider
 from vram.arbiter import Arbiter
 
 
-def build(config: Config, master_key: str) -> ASGIApp:
-    """The application that a server runs. Once a process: LiteLLM's state is global."""
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """app: what a server runs; close: refuses new work at once, so that a stopping server waits for nobody in vain"""
+
+    app: ASGIApp
+    close: Callable[[], None]
+
+
+def build(config: Config, master_key: str) -> Gateway:
+    """The gateway of a configuration. Once a process: LiteLLM's state is global."""
     rendered = config.state_dir / "litellm.yaml"
     write_private(rendered, yaml.safe_dump(litellm_config(config.litellm), sort_keys=False))
     os.environ.update(CONFIG_FILE_PATH=str(rendered), LITELLM_MASTER_KEY=master_key)  # read as LiteLLM starts
@@ -46,14 +55,14 @@ def build(config: Config, master_key: str) -> ASGIApp:
     litellm_audio.install(TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits))
     names = [entry["model_name"] for entry in config.litellm["model_list"]]
     litellm.callbacks.append(Admission(config, arbiter, [name for name in names if name not in config.virtual]))
-    proxy_server.user_custom_auth = authentication(master_key, KeyFile(config.state_dir))
+    authenticate = proxy_server.user_custom_auth = authentication(master_key, KeyFile(config.state_dir))
 
     app = proxy_server.app
-    own = routes(arbiter, names, started_s=int(time.time()))
+    own = routes(arbiter, authenticate, names, started_s=int(time.time()))
     app.router.routes[:0] = own.routes
     app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s)
     inner: ASGIApp = Intake(app, body_bytes=settings.limits.request_body)
-    return Answer(Surface(inner, opened=settings.open_routes))
+    return Gateway(Answer(Surface(inner, opened=settings.open_routes)), arbiter.close)
 
 
 def _lifespan(of_litellm: Any, arbiter: Arbiter[Runtime], stop_s: float) -> Any:

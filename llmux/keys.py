@@ -50,6 +50,8 @@ class KeyFile:
 
     def create(self, name: str, models: Iterable[str] = ()) -> str:
         """A new key of this name, shown here and never again. Raises ValueError for a name that is taken."""
+        if not name.strip() or not name.isprintable():
+            raise ValueError("a key needs a name of one line")
         if any(entry.name == name for entry in self.all()):
             raise ValueError(f"there is a key named {name!r} already; revoke it first, or choose another name")
         key = new_key()

@@ -36,5 +36,7 @@ def log_to_stderr() -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.setLevel(logging.DEBUG if debug else logging.CRITICAL)
-    for name in ("httpx", "httpcore", "asyncio", "apscheduler"):
+    # LiteLLM leaves tasks of clients behind that left early, and asyncio complains when these are collected.
+    logging.getLogger("asyncio").setLevel(logging.DEBUG if debug else logging.CRITICAL)
+    for name in ("httpx", "httpcore", "apscheduler"):
         logging.getLogger(name).setLevel(logging.INFO if debug else logging.WARNING)

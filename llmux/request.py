@@ -4,12 +4,13 @@ LiteLLM stands between the provider that fails and the client that must learn wh
 status. So whoever raises notes the error here, and the outermost layer (answer.py) tells the client.
 """
 
+import asyncio
 import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmux.errors import LlmuxError
@@ -19,10 +20,13 @@ log = logging.getLogger("llmux")
 
 @dataclass(slots=True)
 class Request:
-    """model: the virtual name that the client used, once admission has accepted it"""
+    """model: the virtual name that the client used, once admission has accepted it
+    work: what runs for this request in tasks of its own, to be cancelled when the client leaves
+    """
 
     model: str | None = None
     error: LlmuxError | None = None
+    work: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 _current: ContextVar[Request | None] = ContextVar("llmux_request", default=None)

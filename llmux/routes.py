@@ -3,25 +3,30 @@
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from litellm.proxy._types import UserAPIKeyAuth
-from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
+from hooks.authentication import Authenticate
 from llmux.errors import ModelNotFound
 from llmux.request import errors_noted
 from vram.arbiter import Arbiter
 from vram.snapshot import Snapshot
 
-Key = Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]
 
-
-def routes(arbiter: Arbiter[Any], names: Collection[str], started_s: int) -> APIRouter:
+def routes(arbiter: Arbiter[Any], authenticate: Authenticate, names: Collection[str], started_s: int) -> APIRouter:
     """GET /health without a key; GET /v1/models and /vram with one.
 
+    authenticate: asked here itself, because LiteLLM's own dependency knows LiteLLM's routes alone
     names: what /v1/models lists, in order
     started_s: Unix time that stands as the models' creation
     """
     router = APIRouter()
+
+    async def bearer(request: Request) -> UserAPIKeyAuth:
+        header = request.headers.get("authorization", "")
+        return await authenticate(request, header if header.startswith("Bearer ") else None)
+
+    Key = Annotated[UserAPIKeyAuth, Depends(bearer)]
 
     def listed(key: UserAPIKeyAuth) -> list[dict[str, Any]]:
         allowed = [name for name in names if not key.models or name in key.models]

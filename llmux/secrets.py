@@ -36,4 +36,7 @@ def master_key(state_dir: Path) -> str:
         write_private(path, new_key() + "\n")
     elif path.stat().st_mode & 0o077:
         raise ValueError("state/master_key can be read by others; run: chmod 600 on it, or delete it to get a new one")
-    return path.read_text(encoding="utf-8").strip()
+    kept = path.read_text(encoding="utf-8").strip()
+    if not kept.startswith("sk-") or len(kept) < 20:
+        raise ValueError("state/master_key is no key (sk- and 20 characters or more); delete it to get a new one")
+    return kept

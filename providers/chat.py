@@ -155,14 +155,17 @@ async def generate(
     runtime: ChatRuntime, messages: Sequence[Mapping[str, Any]], parameters: Parameters
 ) -> AsyncGenerator[Piece, None]:
     """The answer to these messages, ended by a stop string where one comes up. The last piece has a finish reason."""
-    prompt = dialect.render(
-        messages,
-        template=runtime.chat_template,
-        special_tokens=runtime.special_tokens,
-        control_tokens=runtime.control_tokens,
-        tools=parameters.tools,
-        options=parameters.options,
-    )
+    try:
+        prompt = dialect.render(
+            messages,
+            template=runtime.chat_template,
+            special_tokens=runtime.special_tokens,
+            control_tokens=runtime.control_tokens,
+            tools=parameters.tools,
+            options=parameters.options,
+        )
+    except (AttributeError, KeyError, TypeError):
+        raise InvalidRequest("messages are not in the form that chat completions take", param="messages") from None
     scanner = dialect.StopScanner(parameters.stop)
     held = 0
     async with aclosing(runtime.generate(prompt, parameters.sampling)) as pieces:

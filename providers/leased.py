@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
+from llmux import request
 from llmux.errors import TimedOut, of_refusal
 from vram.arbiter import Arbiter
 from vram.refusal import Refused
@@ -30,7 +31,7 @@ class Lender(Protocol):
 class _End:
     """After the last item; error is what ended the work, if anything did."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
 
@@ -52,8 +53,10 @@ class Leased:
         """
         items: asyncio.Queue[T | _End] = asyncio.Queue(_READ_AHEAD)
         task = asyncio.create_task(self._work(physical, work, items), name=f"lease of {physical}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        work_of_request = request.current().work
+        for tasks in (self._tasks, work_of_request):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
         try:
             while not isinstance(item := await items.get(), _End):
                 yield item
@@ -74,11 +77,16 @@ class Leased:
             ):
                 async for item in results:
                     await items.put(item)
+        except asyncio.CancelledError as cancelled:
+            while not items.empty():  # nobody wants them, and whoever still listens must learn of the end
+                items.get_nowait()
+            items.put_nowait(_End(cancelled))
+            raise
         except Exception as error:
             end = _End(error)
         await items.put(end)
 
-    def _explained(self, error: Exception, physical: str) -> Exception:
+    def _explained(self, error: BaseException, physical: str) -> BaseException:
         if isinstance(error, TimeoutError):
             return TimedOut(f"{physical} did not finish within {self._request_s:.0f} s")
         return of_refusal(error) if isinstance(error, Refused) else error

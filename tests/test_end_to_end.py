@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -248,6 +249,11 @@ def test_a_missing_malformed_or_wrong_key_is_a_401_everywhere(gateway: Gateway, 
 def test_a_named_key_sees_and_uses_its_own_models_only(gateway: Gateway, folder: Path) -> None:
     mine = gateway.openai(KeyFile(folder / "state").create("only chat", ["Chat"]))
     assert [model.id for model in mine.models.list()] == ["Chat"]
+    assert mine.models.retrieve("Chat").id == "Chat"
+    with pytest.raises(openai.NotFoundError):
+        mine.models.retrieve("Voice")
+    with pytest.raises(openai.PermissionDeniedError):  # the query's model wins over the body's in LiteLLM
+        mine.chat.completions.create(model="Chat", messages=HELLO, extra_query={"model": "Chat-Too"})
     assert mine.chat.completions.create(model="Chat", messages=HELLO, max_tokens=2).choices
     for refused in (
         lambda: mine.chat.completions.create(model="Chat-Too", messages=HELLO),
@@ -376,6 +382,60 @@ def test_a_client_that_leaves_frees_its_model(gateway: Gateway, spoken: bytes) -
     eventually(lambda: nothing_held(gateway))
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": HELLO, "stream": True}),
+        ("/v1/chat/completions", {"messages": HELLO}),
+        ("/v1/completions", {"prompt": "Hello", "stream": True}),
+        ("/v1/responses", {"input": "Hello", "stream": True}),
+        ("/v1/messages", {"messages": HELLO, "stream": True, "max_tokens": 9}),
+    ],
+)
+def test_a_client_that_leaves_the_queue_is_not_waited_for(gateway: Gateway, path: str, body: dict[str, Any]) -> None:
+    def waiting() -> int:
+        return int(gateway.vram()["waiting"])
+
+    with gateway.openai().chat.completions.create(model="Chat", messages=COUNT, stream=True) as ahead:
+        next(iter(ahead))
+        with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
+            sent = json.dumps({"model": "Chat", **body}).encode()
+            head = f"POST {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {MASTER_KEY}\r\n"
+            head += f"Content-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n"
+            connection.sendall(head.encode() + sent)
+            eventually(lambda: waiting() == 1)
+        eventually(lambda: waiting() == 0)
+        assert gateway.vram()["models"]["smollm2"]["leases"] == 1
+    eventually(lambda: nothing_held(gateway))
+
+
+def test_a_connection_serves_on_after_an_error(gateway: Gateway) -> None:
+    with gateway.http() as http:
+        for _ in range(3):
+            assert http.get("/v1/models/Nobody").status_code == 404
+            assert http.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("messages", [[{"role": "user", "content": 5}], [{"role": ["user"], "content": "x"}]])
+def test_messages_of_another_form_are_a_400(gateway: Gateway, messages: list[Any]) -> None:
+    with gateway.http() as http:
+        answer = http.post("/v1/chat/completions", json={"model": "Chat", "messages": messages})
+    assert answer.status_code == 400, answer.text
+    error_of(answer)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/responses", {"input": "Hello"}), ("/v1/messages", {"messages": HELLO, "max_tokens": 9})]
+)
+def test_an_error_in_another_apis_stream_tells_nothing_of_litellm(
+    gateway: Gateway, path: str, body: dict[str, Any]
+) -> None:
+    with gateway.http() as http:
+        answer = http.post(path, json={"model": "Chat", "stream": True, "temperature": 9, **body})
+    assert "temperature must be a number" in answer.text
+    assert "litellm" not in answer.text.lower()
+
+
 def test_of_32_clients_half_hang_up_and_nothing_stays_held(gateway: Gateway, spoken: bytes) -> None:
     """Each client knows only its own fate; afterwards no lease is held and every model still answers."""
     served, left = [], []
@@ -432,10 +492,16 @@ def test_two_views_of_one_model_load_it_once(gateway: Gateway) -> None:
 
 
 def test_it_stops_in_order_with_a_stream_in_flight_and_logged_nothing_private(gateway: Gateway) -> None:
-    stream = gateway.openai().chat.completions.create(model="Chat", messages=COUNT, stream=True)
-    next(iter(stream))
-    assert gateway.stop() == 0
-    stream.close()
+    with ThreadPoolExecutor(1) as pool, gateway.http() as queued:
+        stream = gateway.openai().chat.completions.create(model="Chat", messages=COUNT, stream=True)
+        next(iter(stream))
+        waits = pool.submit(queued.post, "/v1/chat/completions", json={"model": "Chat", "messages": HELLO})
+        eventually(lambda: gateway.vram()["waiting"] == 1)
+        assert gateway.stop() == 0
+        refused = waits.result()
+        stream.close()
+    assert (refused.status_code, error_of(refused)["type"]) == (503, "stopping")
+    assert int(refused.headers["retry-after"]) >= 1
     log = "".join(gateway.log)
     assert "Traceback" not in log
     assert MASTER_KEY not in log

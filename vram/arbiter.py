@@ -107,13 +107,17 @@ class Arbiter(Generic[R]):
         """Read the device for the first time."""
         self._tick()
 
+    def close(self) -> None:
+        """Refuse whoever waits and whoever comes, and unload what is idle: the first step of `stop`, which waits."""
+        self._carry_out(self._scheduler.shutdown(self._clock()))
+
     async def stop(self, limit_s: float) -> None:
         """Refuse whoever waits, unload what is idle, and what is busy once it is released.
 
         After limit_s seconds, loads and unloads that are still under way are cancelled; a model that is still held
         stays where it is, for its memory cannot be taken from under a request.
         """
-        self._carry_out(self._scheduler.shutdown(self._clock()))
+        self.close()
         try:
             async with asyncio.timeout(limit_s):
                 await self._emptied.wait()

@@ -3,10 +3,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from litellm.proxy._types import UserAPIKeyAuth
 
 from hooks.admission import OVERRIDES, Admission, refuse_overrides
 from llmux.config import Config, load_config
-from llmux.errors import InsufficientVram, InvalidRequest, LlmuxError, ModelNotFound, WeightsMissing, WrongTask
+from llmux.errors import (
+    InsufficientVram,
+    InvalidRequest,
+    LlmuxError,
+    ModelNotFound,
+    PermissionDenied,
+    WeightsMissing,
+    WrongTask,
+)
 from vram.arbiter import Arbiter
 from vram.device import FixedBudget
 from vram.ledger import Ledger
@@ -62,12 +71,12 @@ def admission(config: Config, tmp_path: Path) -> Admission:
 
 
 async def ask(admission: Admission, call_type: str, data: dict[str, Any]) -> dict[str, Any]:
-    return await admission.async_pre_call_hook(None, None, data, call_type)
+    return await admission.async_pre_call_hook(UserAPIKeyAuth(), None, data, call_type)
 
 
 @pytest.mark.parametrize("call_type", ["acompletion", "atext_completion", "aresponses", "anthropic_messages"])
 async def test_a_chat_model_is_admitted_wherever_litellm_chats(admission: Admission, call_type: str) -> None:
-    data = {"model": "Chat", "messages": []}
+    data = {"model": "Chat", "messages": [{"role": "user", "content": "hi"}]}
     assert await ask(admission, call_type, data) is data
 
 
@@ -97,10 +106,23 @@ async def test_what_cannot_be_served_is_refused_before_anything_is_done(
     assert type(raised.value) is kind
 
 
+async def test_a_key_is_held_to_its_models_wherever_the_name_came_from(admission: Admission) -> None:
+    key = UserAPIKeyAuth(models=["Voice"])
+    with pytest.raises(PermissionDenied):
+        await admission.async_pre_call_hook(key, None, {"model": "Chat"}, "acompletion")
+    assert await admission.async_pre_call_hook(key, None, {"model": "Voice"}, "aspeech")
+
+
 async def test_missing_weights_are_named(admission: Admission, config: Config) -> None:
     (config.models_dir / "org/small/small.gguf").unlink()
     with pytest.raises(WeightsMissing, match=r"org/small/small\.gguf"):
         await ask(admission, "acompletion", {"model": "Chat"})
+
+
+@pytest.mark.parametrize("messages", ["hi", [], ["hi"], [{"content": "hi"}], [{"role": "user", "content": 5}]])
+async def test_messages_of_another_form_are_refused(admission: Admission, messages: Any) -> None:
+    with pytest.raises(InvalidRequest, match="message"):
+        await ask(admission, "acompletion", {"model": "Chat", "messages": messages})
 
 
 @pytest.mark.parametrize("name", sorted(OVERRIDES))
