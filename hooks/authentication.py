@@ -32,7 +32,7 @@ def authentication(master_key: str, keys: KeyFile) -> Authenticate:
                 log.error("named keys are refused: %s", error)
                 raise Unavailable("the gateway cannot read its keys; its log says why") from None
             if named is None:
-                raise Unauthenticated("this API key is not known; `llmux keys create NAME` makes one")
+                raise Unauthenticated("this API key is not known; `python -m llmux keys create NAME` makes one")
             return UserAPIKeyAuth(
                 api_key=token,
                 key_alias=named.name,

@@ -40,7 +40,10 @@ def parse_bytes(value: object) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
     if match is None or match[2] not in _UNITS:
         raise ValueError(f"a size needs a number and a unit ({', '.join(_UNITS)}), such as '9 GB'; got {value!r}")
-    return int(Decimal(match[1]) * _UNITS[match[2]])
+    size = int(Decimal(match[1]) * _UNITS[match[2]])
+    if size == 0:
+        raise ValueError("a size must be above zero")
+    return size
 
 
 def _parse_budget(value: object) -> int | None:
@@ -293,6 +296,9 @@ def _virtual_models(source: _Source, settings: Settings) -> Iterator[VirtualMode
         if name in names:
             raise source.error((*at, "model_name"), f"{name} is listed twice")
         names.add(name)
+        for key in params:
+            if key not in ("view", "model") and difflib.get_close_matches(key, ("view", "model")):
+                raise source.error((*at, "litellm_params", key), f"unknown key{_nearest(key, ('view', 'model'))}")
         if physical not in settings.models:
             raise source.error(
                 (*at, "litellm_params", "model"),

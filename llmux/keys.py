@@ -63,7 +63,7 @@ class KeyFile:
         """Raises ValueError where there is no key of this name."""
         kept = [entry for entry in self.all() if entry.name != name]
         if len(kept) == len(self._keys):
-            raise ValueError(f"there is no key named {name!r}; `llmux keys list` shows what there is")
+            raise ValueError(f"there is no key named {name!r}; `python -m llmux keys list` shows what there is")
         self._write(kept)
 
     def _write(self, keys: list[NamedKey]) -> None:

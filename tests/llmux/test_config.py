@@ -80,6 +80,8 @@ def test_relative_folders_are_beside_the_configuration(tmp_path: Path) -> None:
         ("file: small.gguf", "file: ../../x.gguf", "names below models_dir, without '..'"),
         ("file: small.gguf", "projector: x.gguf", "needs `weights` (the folder) and `file`"),
         ("budget: 2 GB", "workers: 2", "workers must be 1"),
+        ("budget: 2 GB", "budget: 0 GB", ":7: llmux.budget: a size must be above zero"),
+        ("view:", "veiw:", ":3: model_list.0.litellm_params.veiw: unknown key; did you mean 'view'?"),
         ("model_name: Voice", "model_name: Small", "Small is listed twice"),
         ("    voice:", "    small:", ":15: small: given twice"),
         ("  models:", "  models: [", "not YAML"),
@@ -97,6 +99,6 @@ def test_a_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
         load_config(tmp_path / "none.yaml")
 
 
-@given(st.integers(0, 10**6), st.sampled_from([("MB", 10**6), ("GB", 10**9), ("MiB", 2**20), ("GiB", 2**30)]))
+@given(st.integers(1, 10**6), st.sampled_from([("MB", 10**6), ("GB", 10**9), ("MiB", 2**20), ("GiB", 2**30)]))
 def test_a_size_is_its_number_times_its_unit(number: int, unit: tuple[str, int]) -> None:
     assert parse_bytes(f"{number} {unit[0]}") == number * unit[1]
