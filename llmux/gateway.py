@@ -22,9 +22,11 @@ from llmux.config import PROVIDER, Config
 from llmux.intake import Intake
 from llmux.keys import KeyFile
 from llmux.litellm_settings import litellm_config
+from llmux.metrics import ArbiterMetrics
 from llmux.routes import routes
 from llmux.secrets import write_private
 from llmux.surface import Surface
+from llmux.waiting import Waiting
 from providers import litellm_audio
 from providers.chat import ChatProvider
 from providers.leased import Leased
@@ -40,7 +42,9 @@ def build(config: Config, master_key: str) -> ASGIApp:
     write_private(rendered, yaml.safe_dump(litellm_config(config.litellm), sort_keys=False))
     os.environ.update(CONFIG_FILE_PATH=str(rendered), LITELLM_MASTER_KEY=master_key)  # read as LiteLLM starts
     settings = config.settings
-    arbiter = arbiter_of(config)
+    metrics = ArbiterMetrics()
+    arbiter = arbiter_of(config, metrics)
+    metrics.watch(arbiter.snapshot)
     leased = Leased(arbiter, request_s=settings.limits.request_s)
     litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased)}]
     litellm_audio.install(TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits))
@@ -49,10 +53,10 @@ def build(config: Config, master_key: str) -> ASGIApp:
     proxy_server.user_custom_auth = authentication(master_key, KeyFile(config.state_dir))
 
     app = proxy_server.app
-    own = routes(arbiter, names, started_s=int(time.time()))
+    own = routes(arbiter, config, metrics, names, started_s=int(time.time()))
     app.router.routes[:0] = own.routes
     app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s)
-    inner: ASGIApp = Intake(app, body_bytes=settings.limits.request_body)
+    inner: ASGIApp = Intake(Waiting(app), body_bytes=settings.limits.request_body)
     return Answer(Surface(inner, opened=settings.open_routes))
 
 

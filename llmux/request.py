@@ -6,23 +6,29 @@ status. So whoever raises notes the error here, and the outermost layer (answer.
 
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmux.errors import LlmuxError
+from vram.snapshot import Wait
 
 log = logging.getLogger("llmux")
 
 
 @dataclass(slots=True)
 class Request:
-    """model: the virtual name that the client used, once admission has accepted it"""
+    """model: the virtual name that the client used, once admission has accepted it
+    streams: the client asked for its answer as a stream of events
+    on_lease: called when a lease is asked for, with what tells where it stands; that is None once it does not wait
+    """
 
     model: str | None = None
+    streams: bool = False
     error: LlmuxError | None = None
+    on_lease: Callable[[Callable[[], Wait | None]], None] = lambda _: None
 
 
 _current: ContextVar[Request | None] = ContextVar("llmux_request", default=None)

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
+from llmux import request
 from llmux.errors import TimedOut, of_refusal
 from vram.arbiter import Arbiter
 from vram.refusal import Refused
@@ -67,9 +68,11 @@ class Leased:
     ) -> None:
         end = _End()
         try:
+            lease = self._arbiter.lease(physical)
+            request.current().on_lease(lease.wait)
             async with (
                 asyncio.timeout(self._request_s),
-                self._arbiter.lease(physical) as runtime,
+                lease as runtime,
                 aclosing(work(runtime)) as results,
             ):
                 async for item in results:

@@ -1,16 +1,18 @@
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
 from llmux.errors import InsufficientVram, InvalidRequest, TimedOut
+from llmux.request import begin
 from providers.leased import Leased
 from vram.arbiter import Arbiter
 from vram.device import FixedBudget
 from vram.ledger import Ledger
 from vram.model import ModelSpec
+from vram.snapshot import Wait
 
 
 class Instant:
@@ -53,6 +55,29 @@ async def test_items_come_through_and_the_lease_is_held_while_they_do(arbiter: A
     items = [item async for item in Leased(arbiter, request_s=60).stream("small", work)]
     assert items == [f"small{number}" for number in range(50)]
     assert leases(arbiter) == 0
+
+
+async def test_the_request_knows_where_its_lease_stands_until_it_is_granted(arbiter: Arbiter[str]) -> None:
+    waits: list[Callable[[], Wait | None]] = []
+    begin().on_lease = waits.append
+    may_end = asyncio.Event()
+
+    async def work(runtime: str) -> AsyncGenerator[str, None]:
+        yield runtime
+        await may_end.wait()
+
+    first, second = (Leased(arbiter, request_s=60).stream("small", work) for _ in range(2))
+    async with aclosing(first), aclosing(second):
+        await anext(first)
+        next_in_line = asyncio.ensure_future(anext(second))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert waits[0]() is None
+        assert waits[1]() == Wait(position=1, waiting_for="queue", load_percent=None, expected_s=None)
+        may_end.set()
+        assert await anext(first, None) is None
+        assert await next_in_line == "small"
+        assert waits[1]() is None
 
 
 async def test_what_the_runtime_raises_reaches_the_client(arbiter: Arbiter[str]) -> None:
