@@ -28,7 +28,7 @@ Build = Callable[..., Scheduler]
 BUDGET_BYTES = 16_000
 MAX_WAIT_S: dict[Task, float] = {"asr": 1, "tts": 2, "llm": 20}
 LOAD_S = 30.0
-EPISODE_EVENTS = 2_000
+EPISODE_EVENTS = 500
 REST_EVENTS = 50_000
 """How much may still happen after an episode's last new event until all has come to rest."""
 
@@ -182,7 +182,7 @@ class Episode:
         draw, out_of_memory = self._random, False
         if self._grows and draw.random() < 0.1:
             out_of_memory = not self._card.grow(place.spec.id, draw.randint(1, 300))
-        reading = self._read() if draw.random() < 0.5 else None
+        reading = self._read()
         self._account.release(ticket, self._now_s, out_of_memory=out_of_memory)
         self._follow(self._scheduler.release(ticket, self._now_s, reading, out_of_memory=out_of_memory), reading)
 

@@ -48,7 +48,7 @@ class Replay:
         self._scheduler = scheduler
         self._models = {model.id: model for model in trace.models}
         self._outcome = Outcome()
-        self._agenda: list[tuple[float, int, Callable[[], Sequence[Effect]]]] = []
+        self._agenda: list[tuple[float, int, Callable[..., Sequence[Effect]], tuple[object, ...]]] = []
         self._order = itertools.count()
         self._tickets = itertools.count()
         self._asked: dict[int, tuple[int, float]] = {}
@@ -60,7 +60,7 @@ class Replay:
         """Until nothing is left to happen. Raises ValueError when somebody is refused or left waiting."""
         for index, asked in enumerate(self._trace.requests):
             if asked.after is None:
-                self._at(asked.delay_s, self._asks(index))
+                self._at(asked.delay_s, self._ask, index)
             else:
                 self._followers.setdefault((asked.after, asked.when), []).append(index)
         while True:
@@ -69,8 +69,8 @@ class Replay:
                 self._now_s = max(self._now_s, wake_at_s)
                 effects = self._scheduler.tick(self._now_s)
             elif self._agenda:
-                self._now_s, _, happen = heapq.heappop(self._agenda)
-                effects = happen()
+                self._now_s, _, happen, facts = heapq.heappop(self._agenda)
+                effects = happen(*facts)
             else:
                 break
             self._carry_out(effects)
@@ -78,27 +78,27 @@ class Replay:
             raise ValueError("somebody was never served")
         return self._outcome
 
-    def _at(self, moment_s: float, happen: Callable[[], Sequence[Effect]]) -> None:
-        heapq.heappush(self._agenda, (moment_s, next(self._order), happen))
+    def _at(self, moment_s: float, happen: Callable[..., Sequence[Effect]], *facts: object) -> None:
+        heapq.heappush(self._agenda, (moment_s, next(self._order), happen, facts))
 
-    def _asks(self, index: int) -> Callable[[], Sequence[Effect]]:
-        def happen() -> Sequence[Effect]:
-            ticket = next(self._tickets)
-            self._asked[ticket] = index, self._now_s
-            return self._scheduler.request(ticket, self._trace.requests[index].model, self._now_s)
+    def _ask(self, index: int) -> Sequence[Effect]:
+        ticket = next(self._tickets)
+        self._asked[ticket] = index, self._now_s
+        return self._scheduler.request(ticket, self._trace.requests[index].model, self._now_s)
 
-        return happen
+    def _end(self, ticket: int, index: int) -> Sequence[Effect]:
+        self._follow(index, "end")
+        return self._scheduler.release(ticket, self._now_s)
 
-    def _ends(self, ticket: int, index: int) -> Callable[[], Sequence[Effect]]:
-        def happen() -> Sequence[Effect]:
-            self._follow(index, "end")
-            return self._scheduler.release(ticket, self._now_s)
+    def _loaded(self, model: str) -> Sequence[Effect]:
+        return self._scheduler.loaded(model, self._now_s)
 
-        return happen
+    def _unloaded(self, model: str) -> Sequence[Effect]:
+        return self._scheduler.unloaded(model, self._now_s)
 
     def _follow(self, index: int, when: str) -> None:
         for follower in self._followers.pop((index, when), ()):
-            self._at(self._now_s + self._trace.requests[follower].delay_s, self._asks(follower))
+            self._at(self._now_s + self._trace.requests[follower].delay_s, self._ask, follower)
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
         outcome, trace = self._outcome, self._trace
@@ -108,15 +108,15 @@ class Replay:
                     index, asked_s = self._asked.pop(ticket)
                     outcome.waits_s.setdefault(self._models[name].task, []).append(self._now_s - asked_s)
                     self._follow(index, "start")
-                    self._at(self._now_s + trace.requests[index].service_s, self._ends(ticket, index))
+                    self._at(self._now_s + trace.requests[index].service_s, self._end, ticket, index)
                 case Refuse(ticket):
                     raise ValueError(f"request {self._asked[ticket][0]} was refused")
                 case Load(name):
                     outcome.loads += 1
-                    outcome.lone_loads += all(trace.requests[index].model == name for index, _ in self._asked.values())
+                    others = [index for index, _ in self._asked.values() if trace.requests[index].model != name]
+                    outcome.lone_loads += not others
                     took_s = self._models[name].estimate_bytes / trace.load_bytes_per_s
-                    self._at(self._now_s + took_s, lambda name=name: self._scheduler.loaded(name, self._now_s))
+                    self._at(self._now_s + took_s, self._loaded, name)
                 case Unload(name):
                     outcome.evictions += 1
-                    gone_s = self._now_s + trace.unload_s
-                    self._at(gone_s, lambda name=name: self._scheduler.unloaded(name, self._now_s))
+                    self._at(self._now_s + trace.unload_s, self._unloaded, name)

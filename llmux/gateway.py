@@ -19,11 +19,12 @@ from hooks.authentication import authentication
 from llmux.answer import Answer
 from llmux.arbitration import arbiter_of
 from llmux.config import PROVIDER, Config
+from llmux.errors import LlmuxError
 from llmux.intake import Intake
 from llmux.keys import KeyFile
 from llmux.litellm_settings import litellm_config
 from llmux.metrics import ArbiterMetrics
-from llmux.routes import routes
+from llmux.routes import routes, tell
 from llmux.secrets import write_private
 from llmux.surface import Surface
 from llmux.waiting import Waiting
@@ -55,6 +56,8 @@ def build(config: Config, master_key: str) -> ASGIApp:
     app = proxy_server.app
     own = routes(arbiter, config, metrics, names, started_s=int(time.time()))
     app.router.routes[:0] = own.routes
+    app.add_exception_handler(LlmuxError, tell)
+    litellm.require_auth_for_metrics_endpoint = False  # our /metrics asks for any key, LiteLLM's for its admin's
     app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s)
     inner: ASGIApp = Intake(Waiting(app), body_bytes=settings.limits.request_body)
     return Answer(Surface(inner, opened=settings.open_routes))

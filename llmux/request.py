@@ -22,13 +22,14 @@ log = logging.getLogger("llmux")
 class Request:
     """model: the virtual name that the client used, once admission has accepted it
     streams: the client asked for its answer as a stream of events
-    on_lease: called when a lease is asked for, with what tells where it stands; that is None once it does not wait
+    on_lease: called when a lease is asked for, with what tells where it stands (None once it does not wait) and with
+        what gives it back, to be called when the request is over
     """
 
     model: str | None = None
     streams: bool = False
     error: LlmuxError | None = None
-    on_lease: Callable[[Callable[[], Wait | None]], None] = lambda _: None
+    on_lease: Callable[[Callable[[], Wait | None], Callable[[], None]], None] = lambda wait, give_back: None
 
 
 _current: ContextVar[Request | None] = ContextVar("llmux_request", default=None)

@@ -5,13 +5,14 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
-from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
+from fastapi.responses import JSONResponse
+from litellm.proxy._types import LitellmUserRoles, SpecialHeaders, UserAPIKeyAuth
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from llmux import status
 from llmux.config import Config
-from llmux.errors import InvalidRequest, ModelNotFound, PermissionDenied, Unavailable, of_refusal
+from llmux.errors import InvalidRequest, LlmuxError, ModelNotFound, PermissionDenied, Unavailable, of_refusal
 from llmux.metrics import CONTENT_TYPE, ArbiterMetrics
 from llmux.request import errors_noted
 from llmux.weights import require_weights
@@ -19,7 +20,37 @@ from vram.arbiter import Arbiter
 from vram.refusal import Busy, Refused
 from vram.snapshot import Snapshot
 
-Key = Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]
+
+async def key_of(request: Request) -> UserAPIKeyAuth:
+    """Whose key the request has: what LiteLLM answers for GET /v1/models, which is for every key.
+
+    Asked about a route that it does not know, LiteLLM takes it for its admin's alone, and a physical model in a body
+    for one that the key may not use.
+    """
+
+    async def no_body() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    headers = [(name, value) for name, value in request.scope["headers"] if not name.startswith(b"content-")]
+    scope = {**request.scope, "method": "GET", "path": "/v1/models", "raw_path": b"/v1/models", "headers": headers}
+    return await user_api_key_auth(
+        Request(scope, no_body),
+        api_key=request.headers.get(SpecialHeaders.openai_authorization.value, ""),
+        azure_api_key_header=request.headers.get(SpecialHeaders.azure_authorization.value, ""),
+        anthropic_api_key_header=request.headers.get(SpecialHeaders.anthropic_authorization.value),
+        google_ai_studio_api_key_header=request.headers.get(SpecialHeaders.google_ai_studio_authorization.value),
+        azure_apim_header=request.headers.get(SpecialHeaders.azure_apim_authorization.value),
+        custom_litellm_key_header=request.headers.get(SpecialHeaders.custom_litellm_api_key.value),
+    )
+
+
+Key = Annotated[UserAPIKeyAuth, Depends(key_of)]
+
+
+async def tell(request: Request, error: Exception) -> Response:
+    """The answer to a LlmuxError that a route raised, as an exception handler."""
+    assert isinstance(error, LlmuxError)
+    return JSONResponse(error.body(), error.status_code, error.response_headers())
 
 
 class AdminKeyNeeded(PermissionDenied):

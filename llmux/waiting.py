@@ -99,15 +99,25 @@ class _Answer:
         self._comments: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         """Held while a comment is sent, which LiteLLM's answer must not interrupt."""
+        self._give_back: list[Callable[[], None]] = []
         self._begun = False
         self._failed: int | None = None
         self._body = b""
 
     def close(self) -> None:
+        """The request is over, and so is all that it asked for: of a stream whose client left before the first word,
+        LiteLLM forgets the task that waits for that word.
+        """
+        self._hush()
+        for give_back in self._give_back:
+            give_back()
+
+    def _hush(self) -> None:
         if self._comments is not None:
             self._comments.cancel()
 
-    def _asked(self, wait: Callable[[], Wait | None]) -> None:
+    def _asked(self, wait: Callable[[], Wait | None], give_back: Callable[[], None]) -> None:
+        self._give_back.append(give_back)
         if self._request.streams and self._comments is None:
             self._comments = asyncio.create_task(self._comment(wait), name="comments of a waiting stream")
 
@@ -127,7 +137,7 @@ class _Answer:
         """What LiteLLM sends."""
         if message["type"] == "http.response.start":
             async with self._turn:
-                self.close()
+                self._hush()
             if self._begun:
                 self._failed = message["status"] if message["status"] >= 400 else None
                 return

@@ -7,12 +7,12 @@ cancelled once and then left to finish.
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Protocol, TypeVar
 
 from llmux import request
 from llmux.errors import TimedOut, of_refusal
-from vram.arbiter import Arbiter
+from vram.arbiter import Arbiter, Lease
 from vram.refusal import Refused
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ class Lender(Protocol):
 class _End:
     """After the last item; error is what ended the work, if anything did."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
 
@@ -52,24 +52,29 @@ class Leased:
         Raises LlmuxError: what the arbiter refused, TimedOut, or what the runtime raised.
         """
         items: asyncio.Queue[T | _End] = asyncio.Queue(_READ_AHEAD)
-        task = asyncio.create_task(self._work(physical, work, items), name=f"lease of {physical}")
+        lease = self._arbiter.lease(physical)
+        task = asyncio.create_task(self._work(lease, work, items), name=f"lease of {physical}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+        def give_back() -> None:
+            if not task.cancelling():  # the second time would break off an orderly end
+                task.cancel()
+
+        request.current().on_lease(lease.wait, give_back)
         try:
             while not isinstance(item := await items.get(), _End):
                 yield item
             if item.error is not None:
                 raise self._explained(item.error, physical)
         finally:
-            task.cancel()
+            give_back()
 
     async def _work(
-        self, physical: str, work: Callable[[Any], AsyncGenerator[T, None]], items: asyncio.Queue[T | _End]
+        self, lease: Lease[Any], work: Callable[[Any], AsyncGenerator[T, None]], items: asyncio.Queue[T | _End]
     ) -> None:
         end = _End()
         try:
-            lease = self._arbiter.lease(physical)
-            request.current().on_lease(lease.wait)
             async with (
                 asyncio.timeout(self._request_s),
                 lease as runtime,
@@ -79,9 +84,13 @@ class Leased:
                     await items.put(item)
         except Exception as error:
             end = _End(error)
+        except asyncio.CancelledError:
+            with suppress(asyncio.QueueFull):  # whoever reads has enough to read, or is gone
+                items.put_nowait(_End(asyncio.CancelledError()))
+            raise
         await items.put(end)
 
-    def _explained(self, error: Exception, physical: str) -> Exception:
+    def _explained(self, error: BaseException, physical: str) -> BaseException:
         if isinstance(error, TimeoutError):
             return TimedOut(f"{physical} did not finish within {self._request_s:.0f} s")
         return of_refusal(error) if isinstance(error, Refused) else error

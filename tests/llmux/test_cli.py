@@ -1,5 +1,6 @@
 import json
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_a_watched_status_ends_with_ctrl_c_and_without_an_error(
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(status.time, "sleep", interrupted)
+    monkeypatch.setattr(time, "sleep", interrupted)
     assert "qwen3.5-4b" in run("status", "--config", config, "--watch")
     assert len(asked) == 1
     run("status", "--config", config, "--watch", "--json", fails=True)

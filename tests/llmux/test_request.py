@@ -33,17 +33,17 @@ async def test_an_unforeseen_error_is_logged_without_its_message(caplog: pytest.
 
 async def test_a_lease_asked_for_in_a_child_task_is_told_to_whoever_listens() -> None:
     heard: list[Wait | None] = []
-    begin().on_lease = lambda wait: heard.append(wait())
+    begin().on_lease = lambda wait, give_back: heard.append(wait())
 
     async def provider() -> None:
-        current().on_lease(lambda: Wait(1, "queue", None, None))
+        current().on_lease(lambda: Wait(1, "queue", None, None), lambda: None)
 
     await asyncio.create_task(provider())
     assert heard == [Wait(1, "queue", None, None)]
 
 
 async def test_a_lease_that_nobody_listens_for_is_no_matter() -> None:
-    begin().on_lease(lambda: None)
+    begin().on_lease(lambda: None, lambda: None)
 
 
 def test_outside_of_a_request_nothing_is_kept() -> None:

@@ -7,13 +7,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
-from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
 from llmux.answer import Answer
 from llmux.config import load_config
-from llmux.errors import InvalidRequest
+from llmux.errors import InvalidRequest, LlmuxError
 from llmux.metrics import ArbiterMetrics
-from llmux.routes import Order, PinOrder, health_report, parse, routes
+from llmux.routes import Order, PinOrder, health_report, key_of, parse, routes, tell
 from tests.snapshots import state
 from vram.refusal import Busy, NeverFits
 from vram.snapshot import Snapshot
@@ -76,8 +75,9 @@ async def http(arbiter: Any, key: UserAPIKeyAuth, tmp_path: Path) -> AsyncIterat
     (tmp_path / "config.yaml").write_text(CONFIG)
     app = FastAPI()
     app.include_router(routes(arbiter, load_config(tmp_path / "config.yaml"), ArbiterMetrics(), ["Chat"], 0))
-    app.dependency_overrides[user_api_key_auth] = lambda: key
-    transport = httpx.ASGITransport(Answer(app), raise_app_exceptions=False)
+    app.dependency_overrides[key_of] = lambda: key
+    app.add_exception_handler(LlmuxError, tell)
+    transport = httpx.ASGITransport(Answer(app))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         yield client
 

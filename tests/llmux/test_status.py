@@ -1,10 +1,10 @@
+import time
 from typing import Any
 
 import httpx
 import pytest
 from rich.console import Console
 
-from llmux import status
 from llmux.status import NoAnswer, ask, report, table, watch
 from tests.snapshots import state
 from vram.snapshot import Snapshot, Wait
@@ -155,7 +155,7 @@ def test_a_watched_table_is_drawn_anew_until_ctrl_c(monkeypatch: pytest.MonkeyPa
         if len(seconds) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(status.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     reports = iter([report(snapshot(models=(state(name),)), 0.0) for name in ("first", "second", "third")])
     console = Console(width=80, force_terminal=True)
     with console.capture() as capture:

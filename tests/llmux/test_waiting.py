@@ -60,6 +60,7 @@ class Model:
     def __init__(self, streams: bool = True) -> None:
         self.wait: Wait | None = IN_LINE
         self.left = False
+        self.given_back = 0
         self._streams = streams
         self._answer: asyncio.Queue[Message | None] = asyncio.Queue()
 
@@ -67,13 +68,16 @@ class Model:
         await receive()
         request = current()
         request.streams = self._streams
-        request.on_lease(lambda: self.wait)
+        request.on_lease(lambda: self.wait, self._give_back)
         try:
             while (message := await self._answer.get()) is not None:
                 await send(message)
         except asyncio.CancelledError:
             self.left = True
             raise
+
+    def _give_back(self) -> None:
+        self.given_back += 1
 
     def answers(self, status: int, *bodies: bytes, noted: LlmuxError | None = None) -> None:
         self.wait = None
@@ -186,6 +190,16 @@ async def test_a_model_that_is_only_slow_to_begin_gets_no_answer_before_its_own(
     assert client.messages == []
 
 
+async def test_what_a_request_leased_is_given_back_when_it_is_over_and_no_sooner(ask: Ask, clock: Clock) -> None:
+    model = Model(streams=False)
+    client = await ask(model)
+    await clock.passes(600)
+    assert model.given_back == 0
+    model.answers(200, b"hello")
+    await client.request
+    assert model.given_back == 1
+
+
 async def test_an_answer_that_is_no_stream_is_left_alone(ask: Ask, clock: Clock) -> None:
     model = Model(streams=False)
     client = await ask(model)
@@ -220,7 +234,7 @@ async def test_a_client_that_leaves_while_it_waits_takes_its_request_along(ask: 
     await client.request
     said = len(client.messages)
     await clock.passes(600)
-    assert model.left
+    assert (model.left, model.given_back) == (True, 1)
     assert len(client.messages) == said
 
 
