@@ -94,6 +94,7 @@ class Admission(CustomLogger):
             if name not in self._other_models:
                 self._admit(name, call_type)
                 current().model = name
+                current().streams = TASK_OF_CALL[call_type] == "llm" and data.get("stream") is True
         return data
 
     def _admit(self, name: str, call_type: str) -> None:

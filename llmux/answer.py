@@ -100,9 +100,7 @@ class Answer:
         try:
             await self._app(scope, receive, outgoing)
         except asyncio.CancelledError:  # the server stops, and has waited long enough
-            if not outgoing.started:
-                await send_error(Stopping("the gateway is stopping; try again shortly"), send)
-            raise
+            await outgoing.stop(Stopping("the gateway is stopping; try again shortly"))
         except Exception as error:
             if outgoing.finished:  # Starlette raises again what it has answered
                 return
@@ -141,6 +139,14 @@ class _Outgoing:
             message = {**message, "body": _error_event(self._request.error)}
         self.finished = message["type"] == "http.response.body" and not message.get("more_body")
         await self._send(message)
+
+    async def stop(self, error: LlmuxError) -> None:
+        """End the answer: with this error where nothing or a stream of events was begun, else by leaving off."""
+        if not self.started:
+            await send_error(error, self._send)
+        elif self._stream and not self.finished:
+            frame = b"data: " + json.dumps(error.body()).encode() + b"\n\n"
+            await self._send({"type": "http.response.body", "body": frame})
 
     async def _send_error(self, start: Message) -> None:
         self.finished = True

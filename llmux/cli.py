@@ -1,6 +1,7 @@
-"""The command line: serve, check, keys, weights."""
+"""The command line: serve, status, check, keys, weights."""
 
 import asyncio
+import json
 import os
 import signal
 from pathlib import Path
@@ -89,6 +90,40 @@ def serve(config_path: Path, port: int | None) -> None:
     server.run()
     if not server.started:
         raise SystemExit(1)
+
+
+@main.command("status")
+@_config_option
+@click.option("--port", type=click.IntRange(1, 65535), help="Ask there instead of llmux.port.")
+@click.option("--watch", "live", is_flag=True, help="Keep the table up to date until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print what GET /vram answers.")
+def show_status(config_path: Path, port: int | None, live: bool, as_json: bool) -> None:
+    """Show what the running gateway has in VRAM, and who waits for it.
+
+    \b
+    Examples:
+      python -m llmux status
+      python -m llmux status --watch
+    """
+    from rich.console import Console
+
+    from llmux import status
+
+    if live and as_json:
+        raise click.UsageError("--watch draws a table: leave out --json")
+    settings = (config := _load(config_path)).settings
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port or settings.port}"
+    try:
+        key = master_key(config.state_dir)
+        if live:
+            status.watch(lambda: status.ask(url, key), Console())
+        elif as_json:
+            click.echo(json.dumps(status.ask(url, key), indent=2))
+        else:
+            Console().print(status.table(status.ask(url, key)))
+    except (ValueError, status.NoAnswer) as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.command()

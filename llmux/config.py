@@ -67,9 +67,12 @@ class Model(_Section):
     weights: folder below `models_dir`, which is also its Hugging Face repository; None where the runtime's own
         package holds them
     file, projector: GGUF files inside that folder
-    estimate: bytes on the device, believed until a load was measured
+    estimate: bytes on the device, believed while there are no weights to look at and no load was measured
     context: tokens of prompt and answer together, per sequence
     max_concurrency: requests that the model serves at one time
+    pin: never evicted once it is loaded
+    preload: loaded when llmux starts, in the order of priority, as long as there is room
+    idle_unload_s: seconds without a request after which it is unloaded; None: only when others need the room
     """
 
     task: Task
@@ -81,6 +84,9 @@ class Model(_Section):
     estimate: Bytes
     context: int = Field(default=32_768, ge=256)
     max_concurrency: int = Field(default=1, ge=1, le=64)
+    pin: bool = False
+    preload: bool = False
+    idle_unload_s: float | None = Field(default=None, gt=0)
     default_language: str | None = None
     capabilities: tuple[Literal["vision", "tools"], ...] = ()
     gated: bool = False

@@ -16,6 +16,7 @@
     └── Unavailable                 503  retry later: every one carries Retry-After
         ├── QueueFull               503
         ├── LoadFailed              503
+        ├── DeviceLost              503  the GPU does not answer: what is loaded is served, nothing else is loaded
         ├── TimedOut                503
         └── Stopping                503
 
@@ -135,6 +136,11 @@ class LoadFailed(Unavailable):
     code = "load_failed"
 
 
+class DeviceLost(Unavailable):
+    type = "device_lost"
+    code = "device_lost"
+
+
 class TimedOut(Unavailable):
     type = "timeout"
     code = "timeout"
@@ -161,10 +167,15 @@ def of_refusal(refused: refusal.Refused) -> LlmuxError:
             )
         case refusal.OutOfMemory():
             return LoadFailed(
-                f"there is no memory for {refused.model}, although all that was idle was evicted; try again later",
+                f"the GPU has no memory left for {refused.model}, although what was idle made room; try again later",
                 retry_after_s=refused.retry_after_s,
             )
         case refusal.LoadFailed():
             return LoadFailed(f"{refused.model} could not be loaded; try again", retry_after_s=refused.retry_after_s)
+        case refusal.DeviceLost():
+            return DeviceLost(
+                f"{refused.model} cannot be loaded, because the GPU does not answer; models that are loaded go on",
+                retry_after_s=refused.retry_after_s,
+            )
         case _:
             return Stopping("the gateway is stopping; try again shortly")

@@ -20,12 +20,15 @@ from hooks.authentication import authentication
 from llmux.answer import Answer
 from llmux.arbitration import arbiter_of
 from llmux.config import PROVIDER, Config
+from llmux.errors import LlmuxError
 from llmux.intake import Intake
 from llmux.keys import KeyFile
 from llmux.litellm_settings import litellm_config
-from llmux.routes import routes
+from llmux.metrics import ArbiterMetrics
+from llmux.routes import routes, tell
 from llmux.secrets import write_private
 from llmux.surface import Surface
+from llmux.waiting import Waiting
 from providers import litellm_audio
 from providers.chat import ChatProvider
 from providers.leased import Leased
@@ -49,19 +52,23 @@ def build(config: Config, master_key: str) -> Gateway:
     write_private(rendered, yaml.safe_dump(litellm_config(config.litellm), sort_keys=False))
     os.environ.update(CONFIG_FILE_PATH=str(rendered), LITELLM_MASTER_KEY=master_key)  # read as LiteLLM starts
     settings = config.settings
-    arbiter = arbiter_of(config)
+    metrics = ArbiterMetrics()
+    arbiter = arbiter_of(config, metrics)
+    metrics.watch(arbiter.snapshot)
     leased = Leased(arbiter, request_s=settings.limits.request_s)
     litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased)}]
     litellm_audio.install(TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits))
     names = [entry["model_name"] for entry in config.litellm["model_list"]]
     litellm.callbacks.append(Admission(config, arbiter, [name for name in names if name not in config.virtual]))
-    authenticate = proxy_server.user_custom_auth = authentication(master_key, KeyFile(config.state_dir))
+    proxy_server.user_custom_auth = authentication(master_key, KeyFile(config.state_dir))
 
     app = proxy_server.app
-    own = routes(arbiter, authenticate, names, started_s=int(time.time()))
+    own = routes(arbiter, config, metrics, names, started_s=int(time.time()))
     app.router.routes[:0] = own.routes
+    app.add_exception_handler(LlmuxError, tell)
+    litellm.require_auth_for_metrics_endpoint = False  # our /metrics asks for any key, LiteLLM's for its admin's
     app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s)
-    inner: ASGIApp = Intake(app, body_bytes=settings.limits.request_body)
+    inner: ASGIApp = Intake(Waiting(app), body_bytes=settings.limits.request_body)
     return Gateway(Answer(Surface(inner, opened=settings.open_routes)), arbiter.close)
 
 

@@ -2,7 +2,7 @@
 
 Starlette tells an application that its client went away only when the application asks. Here somebody always asks:
 once the body has arrived, the connection is watched, and when the client leaves, the request's task is cancelled,
-whatever it is waiting for. So is the work that runs for it elsewhere: LiteLLM leaves some of its own tasks behind.
+whatever it is waiting for.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmux.errors import RequestTooLarge
-from llmux.request import current, errors_noted
+from llmux.request import errors_noted
 
 
 class Intake:
@@ -52,7 +52,6 @@ class _Connection:
         self._answered = False
         self._watch: asyncio.Task[Message] | None = None
         self._work: asyncio.Future[None] | None = None
-        self._request = current()
         self.departed = False
 
     def cancels(self, work: asyncio.Future[None]) -> None:
@@ -86,8 +85,6 @@ class _Connection:
         if self._work is not None and not self._answered and not watch.cancelled():
             self.departed = True
             self._work.cancel()
-            for task in self._request.work:
-                task.cancel()
 
     def close(self) -> None:
         if self._watch is not None:

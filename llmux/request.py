@@ -4,16 +4,16 @@ LiteLLM stands between the provider that fails and the client that must learn wh
 status. So whoever raises notes the error here, and the outermost layer (answer.py) tells the client.
 """
 
-import asyncio
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from llmux.errors import LlmuxError
+from vram.snapshot import Wait
 
 log = logging.getLogger("llmux")
 
@@ -21,12 +21,15 @@ log = logging.getLogger("llmux")
 @dataclass(slots=True)
 class Request:
     """model: the virtual name that the client used, once admission has accepted it
-    work: what runs for this request in tasks of its own, to be cancelled when the client leaves
+    streams: the client asked for its answer as a stream of events
+    on_lease: called when a lease is asked for, with what tells where it stands (None once it does not wait) and with
+        what gives it back, to be called when the request is over
     """
 
     model: str | None = None
+    streams: bool = False
     error: LlmuxError | None = None
-    work: set[asyncio.Task[None]] = field(default_factory=set)
+    on_lease: Callable[[Callable[[], Wait | None], Callable[[], None]], None] = lambda wait, give_back: None
 
 
 _current: ContextVar[Request | None] = ContextVar("llmux_request", default=None)

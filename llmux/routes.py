@@ -1,36 +1,116 @@
 """llmux's own routes, answered before LiteLLM's of the same name."""
 
+import time
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Request
-from litellm.proxy._types import UserAPIKeyAuth
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+from litellm.proxy._types import LitellmUserRoles, SpecialHeaders, UserAPIKeyAuth
+from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hooks.authentication import Authenticate
-from llmux.errors import ModelNotFound
+from llmux import status
+from llmux.config import Config
+from llmux.errors import InvalidRequest, LlmuxError, ModelNotFound, PermissionDenied, Unavailable, of_refusal
+from llmux.metrics import CONTENT_TYPE, ArbiterMetrics
 from llmux.request import errors_noted
+from llmux.weights import require_weights
 from vram.arbiter import Arbiter
+from vram.refusal import Busy, Refused
 from vram.snapshot import Snapshot
 
 
-def routes(arbiter: Arbiter[Any], authenticate: Authenticate, names: Collection[str], started_s: int) -> APIRouter:
-    """GET /health without a key; GET /v1/models and /vram with one.
+async def key_of(request: Request) -> UserAPIKeyAuth:
+    """Whose key the request has: what LiteLLM answers for GET /v1/models, which is for every key.
 
-    authenticate: asked here itself, because LiteLLM's own dependency knows LiteLLM's routes alone
+    Asked about a route that it does not know, LiteLLM takes it for its admin's alone, and a physical model in a body
+    for one that the key may not use.
+    """
+
+    async def no_body() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    headers = [(name, value) for name, value in request.scope["headers"] if not name.startswith(b"content-")]
+    scope = {**request.scope, "method": "GET", "path": "/v1/models", "raw_path": b"/v1/models", "headers": headers}
+    return await user_api_key_auth(
+        Request(scope, no_body),
+        api_key=request.headers.get(SpecialHeaders.openai_authorization.value, ""),
+        azure_api_key_header=request.headers.get(SpecialHeaders.azure_authorization.value, ""),
+        anthropic_api_key_header=request.headers.get(SpecialHeaders.anthropic_authorization.value),
+        google_ai_studio_api_key_header=request.headers.get(SpecialHeaders.google_ai_studio_authorization.value),
+        azure_apim_header=request.headers.get(SpecialHeaders.azure_apim_authorization.value),
+        custom_litellm_key_header=request.headers.get(SpecialHeaders.custom_litellm_api_key.value),
+    )
+
+
+Key = Annotated[UserAPIKeyAuth, Depends(key_of)]
+
+
+async def tell(request: Request, error: Exception) -> Response:
+    """The answer to a LlmuxError that a route raised, as an exception handler."""
+    assert isinstance(error, LlmuxError)
+    return JSONResponse(error.body(), error.status_code, error.response_headers())
+
+
+class AdminKeyNeeded(PermissionDenied):
+    code = "admin_key_needed"
+
+
+class ModelBusy(Unavailable):
+    type = "model_busy"
+    code = "model_busy"
+
+
+class Order(BaseModel):
+    """The body of POST /vram/load and /vram/unload. model: a physical one"""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str
+
+
+class PinOrder(Order):
+    """The body of POST /vram/pin."""
+
+    pinned: bool = True
+
+
+T = TypeVar("T", bound=Order)
+
+
+def routes(
+    arbiter: Arbiter[Any], config: Config, metrics: ArbiterMetrics, names: Collection[str], started_s: int
+) -> APIRouter:
+    """GET /health without a key; GET /v1/models, /vram and /metrics with one; POST /vram/... with the admin's.
+
     names: what /v1/models lists, in order
     started_s: Unix time that stands as the models' creation
     """
     router = APIRouter()
 
-    async def bearer(request: Request) -> UserAPIKeyAuth:
-        header = request.headers.get("authorization", "")
-        return await authenticate(request, header if header.startswith("Bearer ") else None)
-
-    Key = Annotated[UserAPIKeyAuth, Depends(bearer)]
-
     def listed(key: UserAPIKeyAuth) -> list[dict[str, Any]]:
         allowed = [name for name in names if not key.models or name in key.models]
         return [{"id": name, "object": "model", "created": started_s, "owned_by": "llmux"} for name in allowed]
+
+    def vram_report() -> dict[str, Any]:
+        return status.report(arbiter.snapshot(), time.monotonic())
+
+    def state_of(model: str) -> dict[str, Any]:
+        return {"model": model, **vram_report()["models"][model]}
+
+    async def order_of(kind: type[T], request: Request, key: UserAPIKeyAuth) -> T:
+        """Raises LlmuxError for another key than the admin's, a body that is no such order, and unknown models."""
+        if key.user_role != LitellmUserRoles.PROXY_ADMIN:
+            raise AdminKeyNeeded("this takes the master key; `llmux keys master` shows it")
+        order = parse(kind, await request.body())
+        if order.model not in config.settings.models:
+            raise ModelNotFound(
+                f"there is no physical model {order.model!r}; GET /vram lists them, "
+                "and GET /v1/models the names that clients use",
+                param="model",
+            )
+        return order
 
     @router.get("/health")
     async def health() -> dict[str, Any]:
@@ -38,7 +118,41 @@ def routes(arbiter: Arbiter[Any], authenticate: Authenticate, names: Collection[
 
     @router.get("/vram")
     async def vram(_: Key) -> dict[str, Any]:
-        return vram_report(arbiter.snapshot())
+        return vram_report()
+
+    @router.post("/vram/load")
+    async def load(request: Request, key: Key) -> dict[str, Any]:
+        with errors_noted():
+            order = await order_of(Order, request, key)
+            require_weights(order.model, config)
+            try:
+                await arbiter.load(order.model)
+            except Refused as refused:
+                raise of_refusal(refused) from None
+            return state_of(order.model)
+
+    @router.post("/vram/unload")
+    async def unload(request: Request, key: Key) -> dict[str, Any]:
+        with errors_noted():
+            order = await order_of(Order, request, key)
+            try:
+                await arbiter.unload(order.model)
+            except Busy as busy:
+                raise ModelBusy(f"{busy.model} {busy.reason}; try again when it is idle", param="model") from None
+            except Refused as refused:
+                raise of_refusal(refused) from None
+            return state_of(order.model)
+
+    @router.post("/vram/pin")
+    async def pin(request: Request, key: Key) -> dict[str, Any]:
+        with errors_noted():
+            order = await order_of(PinOrder, request, key)
+            arbiter.pin(order.model, order.pinned)
+            return state_of(order.model)
+
+    @router.get("/metrics")
+    async def prometheus(_: Key) -> Response:
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE)
 
     @router.get("/v1/models")
     async def models(key: Key) -> dict[str, Any]:
@@ -55,35 +169,25 @@ def routes(arbiter: Arbiter[Any], authenticate: Authenticate, names: Collection[
     return router
 
 
+def parse(kind: type[T], body: bytes) -> T:
+    """Raises InvalidRequest, naming what is wrong."""
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as errors:
+        error = errors.errors()[0]
+        name = ".".join(str(part) for part in error["loc"])
+        raise InvalidRequest(f"{name or 'the body'}: {error['msg'].lower()}", param=name or None) from None
+
+
 def health_report(snapshot: Snapshot) -> dict[str, Any]:
     """GET /health, in GB (10^9 bytes)."""
     loaded = {
-        model.id: {"type": model.task, "vram_gb": _gb(model.bytes)}
+        model.id: {"type": model.task, "vram_gb": round(model.bytes / 1e9, 3)}
         for model in snapshot.models
         if model.phase == "resident"
     }
-    return {"status": "ok", "loaded_models": loaded, "available_vram_gb": _gb(snapshot.available_bytes)}
-
-
-def vram_report(snapshot: Snapshot) -> dict[str, Any]:
-    """GET /vram: the budget, and each model's state, in GB (10^9 bytes)."""
     return {
-        "budget_gb": _gb(snapshot.budget_bytes),
-        "available_gb": _gb(snapshot.available_bytes),
-        "foreign_gb": _gb(snapshot.others_bytes),
-        "waiting": sum(model.waiting for model in snapshot.models),
-        "models": {
-            model.id: {
-                "type": model.task,
-                "state": model.phase,
-                "vram_gb": _gb(model.bytes),
-                "leases": model.leases,
-                "waiting": model.waiting,
-            }
-            for model in snapshot.models
-        },
+        "status": "ok",
+        "loaded_models": loaded,
+        "available_vram_gb": round(snapshot.available_bytes / 1e9, 3),
     }
-
-
-def _gb(size: int) -> float:
-    return round(size / 1e9, 3)

@@ -8,7 +8,11 @@ from llmux.errors import NotFound
 
 ROUTES = (
     "/health",
+    "/metrics",
     "/vram",
+    "/vram/load",
+    "/vram/unload",
+    "/vram/pin",
     "/v1/models",
     "/v1/models/*",
     "/v1/chat/completions",

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from llmux import request
 from llmux.errors import TimedOut, of_refusal
-from vram.arbiter import Arbiter
+from vram.arbiter import Arbiter, Lease
 from vram.refusal import Refused
 
 T = TypeVar("T")
@@ -52,27 +52,32 @@ class Leased:
         Raises LlmuxError: what the arbiter refused, TimedOut, or what the runtime raised.
         """
         items: asyncio.Queue[T | _End] = asyncio.Queue(_READ_AHEAD)
-        task = asyncio.create_task(self._work(physical, work, items), name=f"lease of {physical}")
-        work_of_request = request.current().work
-        for tasks in (self._tasks, work_of_request):
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+        lease = self._arbiter.lease(physical)
+        task = asyncio.create_task(self._work(lease, work, items), name=f"lease of {physical}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+        def give_back() -> None:
+            if not task.cancelling():  # the second time would break off an orderly end
+                task.cancel()
+
+        request.current().on_lease(lease.wait, give_back)
         try:
             while not isinstance(item := await items.get(), _End):
                 yield item
             if item.error is not None:
                 raise self._explained(item.error, physical)
         finally:
-            task.cancel()
+            give_back()
 
     async def _work(
-        self, physical: str, work: Callable[[Any], AsyncGenerator[T, None]], items: asyncio.Queue[T | _End]
+        self, lease: Lease[Any], work: Callable[[Any], AsyncGenerator[T, None]], items: asyncio.Queue[T | _End]
     ) -> None:
         end = _End()
         try:
             async with (
                 asyncio.timeout(self._request_s),
-                self._arbiter.lease(physical) as runtime,
+                lease as runtime,
                 aclosing(work(runtime)) as results,
             ):
                 async for item in results:

@@ -7,6 +7,9 @@ can give it back knowing that the device is idle.
 
 Each runtime module offers `async def load(model, folder) -> Runtime`, where `model` is its entry in the
 configuration and `folder` holds its weights.
+
+A device that is full is a MemoryError, from `load` as from any iterator: the arbiter makes room and tries a load once
+more, and loads a model afresh that ran out of memory while it served.
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence

@@ -9,7 +9,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,9 +17,11 @@ from vram.device import Device, DeviceError, Reading, grown_bytes, shrunk_bytes
 from vram.effect import Effect, Grant, Load, Refuse, Unload
 from vram.ledger import Ledger
 from vram.model import ModelSpec, Task
-from vram.refusal import LoadFailed, OutOfMemory, Refused
+from vram.observer import Observer
+from vram.preload import preload
+from vram.refusal import Busy, LoadFailed, OutOfMemory, Refused
 from vram.scheduler import Scheduler
-from vram.snapshot import Snapshot
+from vram.snapshot import Snapshot, Wait
 
 R = TypeVar("R")
 
@@ -59,6 +61,7 @@ class Arbiter(Generic[R]):
     max_wait_s: per task, seconds after which no later arrival is served before a waiter that needs a swap
     queue_per_model, queue_total: waiting requests beyond which a newcomer is refused
     load_s: seconds after which a load or an unload is given up
+    observer: told of every load, eviction, grant and refusal
     clock: seconds, never going back
     """
 
@@ -73,12 +76,15 @@ class Arbiter(Generic[R]):
         queue_per_model: int,
         queue_total: int,
         load_s: float,
+        observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._models = models
         self._device = device
         self._ledger = ledger
         self._loader = loader
+        self._load_s = load_s
+        self._observer = observer
         self._clock = clock
         self._scheduler = Scheduler(
             models.values(),
@@ -90,11 +96,13 @@ class Arbiter(Generic[R]):
             load_s=load_s,
         )
         self._tickets = itertools.count()
-        self._wanted: dict[int, asyncio.Future[R]] = {}
+        self._wanted: dict[int, _Wanted[R]] = {}
         self._runtimes: dict[str, R] = {}
         self._measured_bytes: dict[str, int] = {}
         """What the load of each resident model was seen to take."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        """The load or unload of each model that has one under way."""
+        self._preloading: asyncio.Task[None] | None = None
         self._moving: set[str] = set()
         self._mixed: set[str] = set()
         """Moving models whose share of the device's change cannot be told, because others moved at the same time."""
@@ -104,8 +112,12 @@ class Arbiter(Generic[R]):
         self._device_answers = True
 
     async def start(self) -> None:
-        """Read the device for the first time."""
+        """Read the device for the first time, look at the files of the models, and begin to preload."""
+        with_files = [spec for spec in self._models.values() if spec.files is not None]
+        if with_files:
+            await asyncio.to_thread(self._ledger.predict, with_files)
         self._tick()
+        self._preloading = asyncio.create_task(preload(self, self._models.values()), name="vram: preload")
 
     def close(self) -> None:
         """Refuse whoever waits and whoever comes, and unload what is idle: the first step of `stop`, which waits."""
@@ -124,20 +136,48 @@ class Arbiter(Generic[R]):
         except TimeoutError:
             left = [model.id for model in self.snapshot().models if model.phase != "absent"]
             _log.warning("stopping although these are still on the device: %s", ", ".join(left))
-            for task in self._tasks:
+            tasks = list(self._tasks.values())
+            for task in tasks:
                 task.cancel()
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=_CANCEL_S)
+            if tasks:
+                await asyncio.wait(tasks, timeout=_CANCEL_S)
+        if self._preloading is not None:
+            await self._preloading  # its waiter was refused, so it is over
         if self._timer is not None:
             self._timer.cancel()
 
-    def lease(self, model: str) -> AbstractAsyncContextManager[R]:
+    def lease(self, model: str) -> "Lease[R]":
         """`async with arbiter.lease(model) as runtime`: waits, loads if it must, holds, and always releases.
 
-        Entering raises Refused, or what the loader raised. Leaving does not wait for anything, so it is safe in a
-        task that is being cancelled. KeyError: no such model.
+        Entering raises Refused, or what the loader raised. A lease that ends with MemoryError or OutOfMemory raises
+        OutOfMemory, and its model is loaded afresh before it serves again. Leaving does not wait for anything, so it
+        is safe in a task that is being cancelled. KeyError: no such model.
         """
-        return _Lease(self, self._models[model].id)
+        return Lease(self, self._models[model].id)
+
+    def waiting(self, ticket: int) -> Wait | None:
+        """What a request waits for; None when it does not wait."""
+        return self._scheduler.waiting(ticket, self._clock())
+
+    async def load(self, model: str) -> None:
+        """Make the model resident: waits and evicts like a lease, raises as entering one. KeyError: no such model."""
+        if self._scheduler.phase(model) != "resident":
+            async with self.lease(model):
+                pass
+
+    async def unload(self, model: str) -> None:
+        """Take the model off the device, pinned or not. Raises Busy while it is of use, or when it does not leave
+        within load_s. KeyError: no such model.
+        """
+        self._carry_out(self._scheduler.unload(model, self._clock()))
+        if model in self._tasks:
+            _, hanging = await asyncio.wait({self._tasks[model]}, timeout=self._load_s)
+            if hanging:
+                raise Busy(model, "hangs in unloading")
+
+    def pin(self, model: str, pinned: bool) -> None:
+        """Keep the model once it is resident, or no longer. It is not loaded by this. KeyError: no such model."""
+        self._carry_out(self._scheduler.pin(model, pinned, self._clock()))
 
     def refusal(self, model: str) -> Refused | None:
         """Why a lease would be refused at this moment, if it would. KeyError: no such model."""
@@ -145,37 +185,49 @@ class Arbiter(Generic[R]):
 
     def snapshot(self) -> Snapshot:
         """The device, and every model on it or not, at this moment."""
-        return self._scheduler.snapshot()
+        return self._scheduler.snapshot(self._clock())
 
-    async def _acquire(self, model: str) -> tuple[int, R]:
+    def _ask(self, model: str) -> int:
         ticket = next(self._tickets)
-        granted = self._wanted[ticket] = asyncio.get_running_loop().create_future()
         if self._scheduler.phase(model) == "absent":
+            self._ledger.predict([self._models[model]])
             self._tick()
+        self._wanted[ticket] = _Wanted(model, self._clock(), asyncio.get_running_loop().create_future())
         self._carry_out(self._scheduler.request(ticket, model, self._clock()))
+        return ticket
+
+    async def _granted(self, ticket: int) -> R:
         try:
-            return ticket, await granted
+            return await self._wanted[ticket].granted
         except asyncio.CancelledError:
             self._carry_out(self._scheduler.cancel(ticket, self._clock()))
             raise
         finally:
             del self._wanted[ticket]
 
-    def _release(self, ticket: int) -> None:
-        self._carry_out(self._scheduler.release(ticket, self._clock()))
+    def _release(self, ticket: int, model: str, *, out_of_memory: bool) -> None:
+        now_s = self._clock()
+        if out_of_memory:
+            _log.warning("%s ran out of memory while it served: it is loaded afresh", model)
+            if self._observer is not None:
+                self._observer.out_of_memory(model)
+        self._carry_out(self._scheduler.release(ticket, now_s, self._read(), out_of_memory=out_of_memory))
+
+    def _retry_after_s(self, model: str) -> float:
+        return self._scheduler.retry_after_s(model, self._clock())
 
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
                 case Grant(ticket, model):
-                    if not self._wanted[ticket].done():  # else its caller is being cancelled, and will say so
-                        self._wanted[ticket].set_result(self._runtimes[model])
+                    self._grant(self._wanted[ticket])
                 case Refuse(ticket, error):
-                    if not self._wanted[ticket].done():
-                        self._wanted[ticket].set_exception(error)
+                    self._refuse(self._wanted[ticket], error)
                 case Load(model):
                     self._move(model, self._load(model))
-                case Unload(model):
+                case Unload(model, reason):
+                    if self._observer is not None:
+                        self._observer.evicted(model, reason)
                     self._move(model, self._unload(model))
         self._arm()
         if self._scheduler.empty:
@@ -183,13 +235,31 @@ class Arbiter(Generic[R]):
         else:
             self._emptied.clear()
 
+    def _grant(self, wanted: "_Wanted[R]") -> None:
+        if wanted.granted.done():  # its caller is being cancelled, and will say so
+            return
+        wanted.granted.set_result(self._runtimes[wanted.model])
+        if self._observer is not None:
+            self._observer.granted(wanted.model, self._clock() - wanted.since_s)
+
+    def _refuse(self, wanted: "_Wanted[R]", error: BaseException) -> None:
+        if wanted.granted.done():
+            return
+        wanted.granted.set_exception(error)
+        if self._observer is not None:
+            self._observer.refused(wanted.model, error.kind if isinstance(error, Refused) else "error")
+
     def _move(self, model: str, work: Coroutine[Any, Any, None]) -> None:
         self._moving.add(model)
         if len(self._moving) > 1:
             self._mixed |= self._moving
         task = asyncio.get_running_loop().create_task(work, name=f"vram: {model}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[model] = task
+        task.add_done_callback(lambda _: self._ended(model, task))
+
+    def _ended(self, model: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(model) is task:  # else the model moves on already
+            del self._tasks[model]
 
     def _moved(self, model: str) -> bool:
         """The move is over. Was it the only one all the time, so that the device's change is its own?"""
@@ -201,6 +271,7 @@ class Arbiter(Generic[R]):
     async def _load(self, model: str) -> None:
         before = self._read()
         started_s = self._clock()
+        predicted_bytes = self._ledger.bytes_for(self._models[model])
         out_of_memory = False
         failure: BaseException
         try:
@@ -215,23 +286,25 @@ class Arbiter(Generic[R]):
             failure = LoadFailed(model, self._clock() - started_s)
             failure.__cause__ = error
         else:
-            self._loaded(model, before, self._clock() - started_s)
+            self._loaded(model, before, self._clock() - started_s, predicted_bytes)
             return
         _log.warning("%s did not load: %s", model, type(failure).__name__)
+        if out_of_memory and self._observer is not None:
+            self._observer.out_of_memory(model)
         self._moved(model)
         reading, now_s = self._read(), self._clock()
         self._carry_out(self._scheduler.load_failed(model, failure, now_s, reading, out_of_memory=out_of_memory))
 
-    def _loaded(self, model: str, before: Reading | None, took_s: float) -> None:
+    def _loaded(self, model: str, before: Reading | DeviceError | None, took_s: float, predicted_bytes: int) -> None:
         after = self._read()
-        spec = self._models[model]
         measured_bytes = None
-        if self._moved(model) and before is not None and after is not None:
-            measured_bytes = grown_bytes(before, after, self._ledger.bytes_for(spec))
+        if self._moved(model) and isinstance(before, Reading) and isinstance(after, Reading):
+            measured_bytes = grown_bytes(before, after, predicted_bytes)
         if measured_bytes is not None:
             self._measured_bytes[model] = measured_bytes
-            self._ledger.measured(spec, measured_bytes)
-        _log.info("%s loaded in %.1f s, %.2f GB", model, took_s, self._ledger.bytes_for(spec) / 1e9)
+        _log.info("%s loaded in %.1f s, %.2f GB", model, took_s, (measured_bytes or predicted_bytes) / 1e9)
+        if self._observer is not None:
+            self._observer.loaded(model, took_s, predicted_bytes, measured_bytes)
         self._carry_out(self._scheduler.loaded(model, self._clock(), after, measured_bytes=measured_bytes))
 
     async def _unload(self, model: str) -> None:
@@ -241,7 +314,7 @@ class Arbiter(Generic[R]):
         except Exception as error:
             _log.warning("unloading %s failed: %s", model, type(error).__name__)
         expected_bytes = self._measured_bytes.pop(model, None)
-        if before is not None and expected_bytes is not None:
+        if isinstance(before, Reading) and expected_bytes is not None:
             await self._settle(before, expected_bytes)
         self._moved(model)
         _log.info("%s unloaded", model)
@@ -253,7 +326,7 @@ class Arbiter(Generic[R]):
         limit_s = self._clock() + _SETTLE_S
         while self._clock() < limit_s:
             now = self._read()
-            if now is None or shrunk_bytes(before, now) >= _SETTLED * expected_bytes:
+            if not isinstance(now, Reading) or shrunk_bytes(before, now) >= _SETTLED * expected_bytes:
                 return
             await asyncio.sleep(_SETTLE_POLL_S)
 
@@ -267,14 +340,16 @@ class Arbiter(Generic[R]):
             )
             self._reported_bytes = unreturned_bytes
 
-    def _read(self) -> Reading | None:
+    def _read(self) -> Reading | DeviceError | None:
         try:
             reading = self._device.read()
         except DeviceError as error:
             if self._device_answers:
-                _log.error("%s: going on with what was measured before", error)
+                _log.error("%s: what is loaded is served, and nothing is loaded until it answers again", error)
             self._device_answers = False
-            return None
+            return error
+        if not self._device_answers:
+            _log.info("%s answers again", self._device.name)
         self._device_answers = True
         return reading
 
@@ -291,7 +366,16 @@ class Arbiter(Generic[R]):
         self._carry_out(self._scheduler.tick(self._clock(), self._read()))
 
 
-class _Lease(Generic[R]):
+@dataclass(frozen=True, slots=True)
+class _Wanted(Generic[R]):
+    """A request that waits: for what, since when, and where its caller is told."""
+
+    model: str
+    since_s: float
+    granted: asyncio.Future[R]
+
+
+class Lease(Generic[R]):
     """One use of one model: entered once."""
 
     def __init__(self, arbiter: Arbiter[R], model: str) -> None:
@@ -299,9 +383,13 @@ class _Lease(Generic[R]):
         self._model = model
         self._ticket: int | None = None
 
+    def wait(self) -> Wait | None:
+        """What it waits for; None before it is entered and from when it is granted or refused."""
+        return None if self._ticket is None else self._arbiter.waiting(self._ticket)
+
     async def __aenter__(self) -> R:
-        self._ticket, runtime = await self._arbiter._acquire(self._model)
-        return runtime
+        self._ticket = self._arbiter._ask(self._model)
+        return await self._arbiter._granted(self._ticket)
 
     async def __aexit__(
         self,
@@ -310,4 +398,7 @@ class _Lease(Generic[R]):
         traceback: TracebackType | None,
     ) -> None:
         assert self._ticket is not None
-        self._arbiter._release(self._ticket)
+        out_of_memory = isinstance(error, MemoryError | OutOfMemory)
+        self._arbiter._release(self._ticket, self._model, out_of_memory=out_of_memory)
+        if out_of_memory:
+            raise OutOfMemory(self._model, self._arbiter._retry_after_s(self._model)) from error

@@ -1,5 +1,6 @@
 """What there is: a GPU through NVML, or a fixed budget where there is none."""
 
+import ctypes
 import importlib
 import os
 from dataclasses import dataclass
@@ -68,9 +69,9 @@ class NvmlDevice:
             self._nvml = nvml or importlib.import_module("pynvml")
         except ImportError:
             raise NoGpu("nvidia-ml-py is not installed, so no GPU can be seen") from None
+        self._handle: Any = None
         try:
-            self._nvml.nvmlInit()
-            self._handle = self._nvml.nvmlDeviceGetHandleByIndex(0)
+            self._open()
             self.name: str = self._nvml.nvmlDeviceGetName(self._handle)
         except self._nvml.NVMLError as error:
             raise NoGpu(f"no NVIDIA GPU answers: {error}") from error
@@ -84,12 +85,20 @@ class NvmlDevice:
     def read(self) -> Reading:
         nvml = self._nvml
         try:
+            if self._handle is None:
+                self._open()
             memory = nvml.nvmlDeviceGetMemoryInfo(self._handle)
             processes = nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
         except nvml.NVMLError as error:
+            self._handle = None
             raise DeviceError(f"{self.name} does not answer: {error}") from error
         own = next((process.usedGpuMemory for process in processes if process.pid == os.getpid()), None)
         return Reading(total_bytes=memory.total, used_bytes=memory.used, own_bytes=own)
+
+    def _open(self) -> None:
+        """Afresh after every failure: a driver that was reloaded knows nothing of who spoke to it before."""
+        self._nvml.nvmlInit()
+        self._handle = self._nvml.nvmlDeviceGetHandleByIndex(0)
 
 
 def find_device(budget_bytes: int | None, nvml: Any = None) -> Device:
@@ -102,6 +111,22 @@ def find_device(budget_bytes: int | None, nvml: Any = None) -> Device:
                 f"{error}; set llmux.budget, for example to '16 GB', to run without a GPU that can be measured"
             ) from error
         return FixedBudget(budget_bytes)
+
+
+def open_context(cuda: Any = None) -> bool:
+    """Create this process's CUDA context on the first GPU, if it has none. Whether there is one now.
+
+    Every runtime in the process shares it. Made before the first reading, it is the process's own; otherwise the first
+    load would be charged for it, and would look that much smaller whenever it is not the first.
+
+    cuda: the driver's library, found when it is None
+    """
+    try:
+        driver = cuda or ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    context = ctypes.c_void_p()
+    return bool(driver.cuInit(0) == 0 and driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0)
 
 
 def grown_bytes(before: Reading, after: Reading, predicted_bytes: int) -> int | None:

@@ -1,6 +1,12 @@
 """What the scheduler wants done."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+UnloadReason = Literal["room", "idle", "asked", "stopping", "reload"]
+"""Why a model leaves: others need its room, nobody used it for idle_unload_s (or its load came after it was given up),
+somebody asked for it, the arbiter stops, or it ran out of memory while it served and must be loaded afresh.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +21,7 @@ class Unload:
     """Take it off, then tell `unloaded`."""
 
     model: str
+    reason: UnloadReason
 
 
 @dataclass(frozen=True, slots=True)

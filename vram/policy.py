@@ -4,13 +4,12 @@ Pure functions of what they are given: no clock, no I/O, no logging, because the
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vram.model import PRIORITY, Task
 
 
-@dataclass(frozen=True, slots=True)
-class Resident:
+class Resident(NamedTuple):
     """A model on the device. A busy or a pinned one is never evicted; a busy one can be waited for."""
 
     id: str
@@ -21,8 +20,7 @@ class Resident:
     pinned: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Waiter:
+class Waiter(NamedTuple):
     """The oldest request that waits for a model which is not resident.
 
     ticket: place in the order of arrival, smaller is earlier
@@ -35,8 +33,7 @@ class Waiter:
     overdue: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Who leaves for a newcomer. now: all of them are idle; otherwise the busy ones are waited for first."""
 
     victims: tuple[Resident, ...]
@@ -62,8 +59,8 @@ def make_room(task: Task, missing_bytes: int, residents: Sequence[Resident], *, 
     A lower class does not push out an idle higher one while busy ones of a class below that would do, unless the
     newcomer is overdue.
     """
-    idle = evictions(residents, missing_bytes)
     order = eviction_order(residents)
+    idle = _prefix([resident for resident in order if not resident.busy], missing_bytes)
     if idle is None:
         everyone = _prefix(order, missing_bytes)
         return None if everyone is None else Plan(everyone, now=False)
@@ -81,15 +78,6 @@ def serving_order(waiters: Iterable[Waiter]) -> list[Waiter]:
         waiters,
         key=lambda waiter: (not waiter.overdue, 0 if waiter.overdue else -PRIORITY[waiter.task], waiter.ticket),
     )
-
-
-def last_ticket(waiters: Iterable[Waiter]) -> int | None:
-    """The latest arrival that may be granted: nobody later overtakes an overdue waiter. None: no limit.
-
-    Only those that need a swap are waiters here. One whose model is resident and full waits for that model's own
-    leases, first come first served, and a grant on another model takes nothing from it.
-    """
-    return min((waiter.ticket for waiter in waiters if waiter.overdue), default=None)
 
 
 def _prefix(order: Sequence[Resident], missing_bytes: int) -> tuple[Resident, ...] | None:

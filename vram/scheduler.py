@@ -3,11 +3,13 @@
 Every event is a method that takes what happened and the time, never waits, and returns what is to be done about it:
 
     request, release, cancel        from callers
+    pin, unload                     from whoever may decide over models
     loaded, load_failed, unloaded   from whoever carries out Load and Unload
     tick                            time went by (see `wake_at_s`)
     shutdown
 
-Whoever can read the device hands what it shows to tick and to the events of loads and unloads.
+Whoever can read the device hands what it shows, or that it does not answer, to tick, release and the events of loads
+and unloads.
 
 A model is absent, loading, resident or unloading. It is charged against the budget from the Load until it is
 unloaded. One whose load or unload takes longer than `load_s` is stuck: still charged, for its memory may be in use,
@@ -15,60 +17,38 @@ but nobody waits for it any more; if it finishes after all, it is unloaded.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from vram import policy
-from vram.device import Reading
-from vram.effect import Effect, Grant, Load, Refuse, Unload
+from vram import outlook, policy
+from vram.device import DeviceError, Reading
+from vram.effect import Effect, Grant, Load, Refuse, Unload, UnloadReason
+from vram.ledger import Figures
+from vram.memory import Memory
 from vram.model import ModelSpec, Task
-from vram.refusal import LoadFailed, NeverFits, OutOfMemory, QueueFull, Refused, Stopping
-from vram.snapshot import ModelState, Phase, Snapshot
+from vram.queue import Queue
+from vram.refusal import Busy, DeviceLost, LoadFailed, NeverFits, OutOfMemory, QueueFull, Refused, Stopping
+from vram.slot import Slot
+from vram.snapshot import ModelState, Phase, Snapshot, Wait
 
 RECHECK_S = 0.5
 """How often the device is read again while somebody waits for memory, which may be other processes'."""
 
-_RETRY_AFTER_S = 5.0
-"""What a refused client is told while no load of the model has been timed."""
+DEVICE_RECHECK_S = 5.0
+"""How often a device that does not answer is asked again."""
 
 
 class Sizes(Protocol):
-    """What a model will take, as vram.ledger.Ledger knows it."""
+    """What a model takes, as vram.ledger.Ledger knows it. The scheduler tells it what became of each load."""
 
     def bytes_for(self, model: ModelSpec) -> int: ...
 
+    def figures(self, model: ModelSpec) -> Figures: ...
+
+    def loaded(self, model: ModelSpec, measured_bytes: int | None, took_s: float) -> None: ...
+
+    def peaked(self, model: ModelSpec, taken_bytes: int) -> None: ...
+
     def out_of_memory(self, model: ModelSpec, offered_bytes: int) -> None: ...
-
-
-@dataclass(slots=True)
-class _Model:
-    """waiters: ticket -> when it arrived, oldest first. offered_bytes: what was free for the load under way."""
-
-    spec: ModelSpec
-    max_wait_s: float
-    phase: Phase = "absent"
-    since_s: float = 0.0
-    charged_bytes: int = 0
-    offered_bytes: int = 0
-    leases: int = 0
-    waiters: dict[int, float] = field(default_factory=dict)
-    last_used_s: float = 0.0
-    load_took_s: float | None = None
-    retrying: bool = False
-    stuck: bool = False
-
-    @property
-    def moving(self) -> bool:
-        return self.phase in ("loading", "unloading")
-
-    def oldest(self) -> tuple[int, float]:
-        return next(iter(self.waiters.items()))
-
-    def overdue(self, now_s: float) -> bool:
-        return now_s >= self.oldest()[1] + self.max_wait_s
-
-    def waiter(self, now_s: float) -> policy.Waiter:
-        return policy.Waiter(self.spec.id, self.spec.task, self.oldest()[0], self.overdue(now_s))
 
 
 class Scheduler:
@@ -91,81 +71,92 @@ class Scheduler:
         queue_total: int,
         load_s: float,
     ) -> None:
-        self._models = {spec.id: _Model(spec, max_wait_s[spec.task]) for spec in models}
+        self._slots = {spec.id: Slot(spec, max_wait_s[spec.task], spec.pinned) for spec in models}
+        self._expiring = [slot for slot in self._slots.values() if slot.spec.idle_unload_s is not None]
         self._sizes = sizes
-        self._budget_bytes = budget_bytes
-        self._queue_per_model = queue_per_model
-        self._queue_total = queue_total
+        self._memory = Memory(budget_bytes)
+        self._queue = Queue(queue_per_model, queue_total)
         self._load_s = load_s
-        self._held: dict[int, _Model] = {}
-        self._tickets: dict[int, _Model] = {}
-        """Whose queue a waiting ticket is in."""
-        self._queues: dict[str, _Model] = {}
-        """The models that somebody waits for."""
-        self._charged_bytes = 0
-        self._others_bytes = 0
-        self._unreturned_bytes = 0
-        self._total_bytes: int | None = None
+        self._held: dict[int, tuple[Slot, float]] = {}
+        """What each lease holds, and since when."""
+        self._moving: dict[str, Slot] = {}
+        """The models that are loading or unloading, stuck or not."""
         self._ticked_s = 0.0
         self._stopping = False
 
+    # What happens.
+
     def request(self, ticket: int, model: str, now_s: float) -> list[Effect]:
         """Somebody wants a lease. Tickets are unique, and a later arrival has a larger one. KeyError: no such model."""
-        wanted = self._models[model]
         refused = self.refusal(model, now_s)
         if refused is not None:
             return [Refuse(ticket, refused)]
-        wanted.waiters[ticket] = now_s
-        self._tickets[ticket] = wanted
-        self._queues[model] = wanted
+        self._queue.join(ticket, self._slots[model], now_s)
         return self._advance(now_s)
 
-    def refusal(self, model: str, now_s: float) -> Refused | None:
-        """Why a request for the model would be refused at this moment; None when it would be served or queued."""
-        wanted = self._models[model]
-        if self._stopping:
-            return Stopping()
-        if wanted.stuck:
-            return LoadFailed(model, self._retry_after_s(wanted))
-        if wanted.phase == "absent" and self._needed_bytes(wanted) > self._budget_bytes:
-            return NeverFits(model, self._needed_bytes(wanted), self._budget_bytes)
-        waiting = len(wanted.waiters)
-        if waiting >= self._queue_per_model:
-            return QueueFull(waiting, self._queue_per_model, self._retry_after_s(wanted))
-        if len(self._tickets) >= self._queue_total and not self._free_at_once(wanted, now_s):
-            return QueueFull(len(self._tickets), self._queue_total, self._retry_after_s(wanted))
-        return None
-
-    def release(self, ticket: int, now_s: float) -> list[Effect]:
-        """A lease ends. KeyError: it is not held."""
-        model = self._held.pop(ticket)
-        model.leases -= 1
-        model.last_used_s = now_s
-        return self._advance(now_s)
+    def release(
+        self, ticket: int, now_s: float, reading: Reading | DeviceError | None = None, *, out_of_memory: bool = False
+    ) -> list[Effect]:
+        """A lease ends; out_of_memory: because there was no memory to serve it. KeyError: it is not held."""
+        slot, since_s = self._held[ticket]
+        self._observe(reading, serving=True)
+        del self._held[ticket]
+        slot.leases -= 1
+        slot.last_used_s = now_s
+        slot.used(now_s - since_s)
+        if out_of_memory:
+            slot.spent = True
+            self._sizes.peaked(slot.spec, self._more_than_it_had(slot))
+        effects = self._unload([slot], now_s, "reload") if slot.spent and not slot.leases else []
+        return effects + self._advance(now_s)
 
     def cancel(self, ticket: int, now_s: float) -> list[Effect]:
         """Whoever asked is gone: waiting, just granted or refused, nothing is left of the request."""
         if ticket in self._held:
             return self.release(ticket, now_s)
-        if ticket not in self._tickets:
+        if ticket not in self._queue:
             return []
-        self._dequeue(ticket)
+        self._queue.leave(ticket)
         return self._advance(now_s)
 
+    def pin(self, model: str, pinned: bool, now_s: float) -> list[Effect]:
+        """From now on the model is, or is not, kept once it is resident. KeyError: no such model."""
+        self._slots[model].pinned = pinned
+        return self._advance(now_s)
+
+    def unload(self, model: str, now_s: float) -> list[Effect]:
+        """Somebody wants the model gone, pinned or not. Raises Busy while it is of use. KeyError: no such model."""
+        slot = self._slots[model]
+        if slot.stuck:
+            raise Busy(model, f"hangs in {slot.phase}")
+        if slot.leases:
+            raise Busy(model, "serves at present")
+        if slot.phase == "loading" or slot.waiters:
+            raise Busy(model, "is being waited for")
+        if not slot.idle:
+            return []
+        return self._unload([slot], now_s, "asked") + self._advance(now_s)
+
     def loaded(
-        self, model: str, now_s: float, reading: Reading | None = None, *, measured_bytes: int | None = None
+        self,
+        model: str,
+        now_s: float,
+        reading: Reading | DeviceError | None = None,
+        *,
+        measured_bytes: int | None = None,
     ) -> list[Effect]:
         """A load finished; measured_bytes is what it took, where that could be told."""
-        arrived = self._models[model]
+        slot = self._slots[model]
+        self._sizes.loaded(slot.spec, measured_bytes, now_s - slot.since_s)
         if measured_bytes is not None:
-            self._charge(arrived, measured_bytes)
-        if arrived.stuck:
-            arrived.stuck = False
-            return self._unload([arrived], now_s)
-        arrived.phase = "resident"
-        arrived.retrying = False
-        arrived.load_took_s = now_s - arrived.since_s
-        arrived.last_used_s = now_s
+            self._charge(slot, max(measured_bytes, self._sizes.bytes_for(slot.spec)))
+        if slot.stuck:
+            slot.stuck = False
+            return self._unload([slot], now_s, "idle") + self._advance(now_s)
+        slot.phase = "resident"
+        del self._moving[model]
+        slot.retrying = False
+        slot.last_used_s = now_s
         self._observe(reading)
         return self._advance(now_s)
 
@@ -174,308 +165,327 @@ class Scheduler:
         model: str,
         error: BaseException,
         now_s: float,
-        reading: Reading | None = None,
+        reading: Reading | DeviceError | None = None,
         *,
         out_of_memory: bool = False,
     ) -> list[Effect]:
         """A load failed. The waiters get the error, but the first time that memory ran out all that is idle is
         evicted and the load is tried once more.
         """
-        failed = self._models[model]
-        again = out_of_memory and not failed.retrying and not failed.stuck
-        self._vacate(failed)
+        slot = self._slots[model]
+        again = out_of_memory and not slot.retrying and not slot.stuck
+        self._vacate(slot)
         self._observe(reading)
-        failed.retrying = again
+        slot.retrying = again
         effects: list[Effect]
         if again:
-            effects = self._unload([other for other in self._models.values() if self._evictable(other)], now_s)
+            effects = self._unload([other for other in self._slots.values() if other.evictable], now_s, "room")
         elif out_of_memory:
-            self._sizes.out_of_memory(failed.spec, failed.offered_bytes)
-            effects = self._refuse_all(failed, self._out_of_memory(failed, error))
+            self._sizes.out_of_memory(slot.spec, slot.offered_bytes)
+            effects = self._refuse_all(slot, self._out_of_memory(slot, error, now_s))
         else:
-            effects = self._refuse_all(failed, error)
+            effects = self._refuse_all(slot, error)
         return effects + self._advance(now_s)
 
-    def unloaded(self, model: str, now_s: float, reading: Reading | None = None) -> list[Effect]:
+    def unloaded(self, model: str, now_s: float, reading: Reading | DeviceError | None = None) -> list[Effect]:
         """An unload finished, and the memory that will come back has come back."""
-        self._vacate(self._models[model])
+        self._vacate(self._slots[model])
         self._observe(reading)
         return self._advance(now_s)
 
-    def tick(self, now_s: float, reading: Reading | None = None) -> list[Effect]:
+    def tick(self, now_s: float, reading: Reading | DeviceError | None = None) -> list[Effect]:
         """Time went by."""
         self._ticked_s = now_s
-        self._observe(reading)
+        self._observe(reading, serving=True)
         effects: list[Effect] = []
-        for model in self._models.values():
-            if model.moving and not model.stuck and now_s >= model.since_s + self._load_s:
-                model.stuck = True
-                error = LoadFailed(model.spec.id, self._retry_after_s(model))
-                error.__cause__ = TimeoutError(f"{model.phase} took longer than {self._load_s:g} s")
-                effects += self._refuse_all(model, error)
+        for slot in self._moving.values():
+            if not slot.stuck and now_s >= slot.since_s + self._load_s:
+                slot.stuck = True
+                error = LoadFailed(slot.spec.id, self._retry_after_s(slot, now_s))
+                error.__cause__ = TimeoutError(f"{slot.phase} took longer than {self._load_s:g} s")
+                effects += self._refuse_all(slot, error)
+        for slot in self._expiring:
+            until_s = slot.idle_until_s()
+            if until_s is not None and now_s >= until_s:
+                effects += self._unload([slot], now_s, "idle")
         return effects + self._advance(now_s)
 
     def shutdown(self, now_s: float) -> list[Effect]:
         """Grant nothing more, and unload everything: what is idle now, what is busy when it is released."""
         self._stopping = True
         refused: list[Effect] = []
-        for model in list(self._queues.values()):
-            refused += self._refuse_all(model, Stopping())
+        for slot in list(self._queue):
+            refused += self._refuse_all(slot, Stopping())
         return refused + self._advance(now_s)
+
+    # What can be asked.
+
+    def refusal(self, model: str, now_s: float) -> Refused | None:
+        """Why a request for the model would be refused at this moment; None when it would be served or queued."""
+        slot = self._slots[model]
+        if self._stopping:
+            return Stopping()
+        if slot.stuck:
+            return LoadFailed(model, self._retry_after_s(slot, now_s))
+        if slot.phase == "absent":
+            needed_bytes = self._needed_bytes(slot)
+            if needed_bytes > self._memory.budget_bytes:
+                return NeverFits(model, needed_bytes, self._memory.budget_bytes)
+        if self._memory.error is not None and slot.phase in ("absent", "unloading"):
+            return DeviceLost(model, self._memory.error, DEVICE_RECHECK_S)
+        full = self._queue.full(slot, now_s)
+        return None if full is None else QueueFull(*full, self._retry_after_s(slot, now_s))
+
+    def waiting(self, ticket: int, now_s: float) -> Wait | None:
+        """What a ticket waits for; None when it does not wait."""
+        if ticket not in self._queue:
+            return None
+        waits = outlook.waits(self._queue, self._load_time_s, now_s)
+        return next(wait for each, wait in waits if each == ticket)
+
+    def retry_after_s(self, model: str, now_s: float) -> float:
+        """When it is worth asking for the model again. KeyError: no such model."""
+        return self._retry_after_s(self._slots[model], now_s)
 
     def wake_at_s(self, now_s: float) -> float | None:
         """When `tick` is due next if nothing happens before; None: never."""
-        moments = [model.since_s + self._load_s for model in self._models.values() if model.moving and not model.stuck]
-        for model in self._queues.values():
-            if model.phase == "resident":
+        moments = [slot.since_s + self._load_s for slot in self._moving.values() if not slot.stuck]
+        for slot in self._queue:
+            if slot.phase == "resident":
                 continue
-            if not model.overdue(now_s):
-                moments.append(model.oldest()[1] + model.max_wait_s)
-            if model.phase == "absent" and self._total_bytes is not None:
+            if now_s < slot.overdue_at_s:
+                moments.append(slot.overdue_at_s)
+            if slot.phase == "absent" and self._memory.total_bytes is not None:
                 moments.append(self._ticked_s + RECHECK_S)
+        for slot in self._expiring:
+            until_s = slot.idle_until_s()
+            if until_s is not None:
+                moments.append(until_s)
+        if self._memory.error is not None:
+            moments.append(self._ticked_s + DEVICE_RECHECK_S)
         return min(moments, default=None)
 
     @property
     def empty(self) -> bool:
         """Nothing is on the device or on its way."""
-        return all(model.phase == "absent" for model in self._models.values())
+        return all(slot.phase == "absent" for slot in self._slots.values())
 
     def phase(self, model: str) -> Phase:
         """KeyError: no such model."""
-        return self._models[model].phase
+        return self._slots[model].phase
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, now_s: float) -> Snapshot:
+        memory = self._memory
+        waits = dict(outlook.waits(self._queue, self._load_time_s, now_s))
         return Snapshot(
-            budget_bytes=self._budget_bytes,
-            charged_bytes=self._charged_bytes,
-            unreturned_bytes=self._unreturned_bytes,
-            others_bytes=self._others_bytes,
-            available_bytes=max(0, self._capacity_bytes() - self._charged_bytes),
-            models=tuple(
-                ModelState(
-                    id=model.spec.id,
-                    task=model.spec.task,
-                    phase=model.phase,
-                    bytes=self._needed_bytes(model) if model.phase == "absent" else model.charged_bytes,
-                    leases=model.leases,
-                    waiting=len(model.waiters),
-                    last_used_s=model.last_used_s,
-                    pinned=model.spec.pinned,
-                    stuck=model.stuck,
-                )
-                for model in self._models.values()
-            ),
+            budget_bytes=memory.budget_bytes,
+            charged_bytes=memory.charged_bytes,
+            unreturned_bytes=memory.unreturned_bytes,
+            others_bytes=memory.others_bytes,
+            available_bytes=max(0, memory.free_bytes),
+            models=tuple(self._state(slot, waits, now_s) for slot in self._slots.values()),
+            device_error=memory.error,
         )
+
+    def _state(self, slot: Slot, waits: Mapping[int, Wait], now_s: float) -> ModelState:
+        figures = self._sizes.figures(slot.spec)
+        return ModelState(
+            id=slot.spec.id,
+            task=slot.spec.task,
+            phase=slot.phase,
+            bytes=self._needed_bytes(slot) if slot.phase == "absent" else slot.charged_bytes,
+            leases=slot.leases,
+            waiting=len(slot.waiters),
+            last_used_s=slot.last_used_s,
+            pinned=slot.pinned,
+            stuck=slot.stuck,
+            predicted_bytes=figures.predicted_bytes,
+            measured_bytes=figures.measured_bytes,
+            load_percent=outlook.load_percent(slot, figures.load_s, now_s),
+            queue=tuple(waits[ticket] for ticket in slot.waiters),
+        )
+
+    # What follows.
 
     def _advance(self, now_s: float) -> list[Effect]:
         """Do all that has become possible, in this order: who cannot be served, who needs no swap, who needs one."""
         if self._stopping:
-            return self._unload([model for model in self._models.values() if self._idle(model)], now_s)
+            return self._unload([slot for slot in self._slots.values() if slot.idle], now_s, "stopping")
         effects: list[Effect] = []
-        if self._queues:
-            effects += self._refuse_hopeless(now_s)
+        needs = {slot.spec.id: self._needed_bytes(slot) for slot in self._queue if slot.phase == "absent"}
+        if needs:
+            effects += self._refuse_hopeless(needs, now_s)
+        if self._queue:
             effects += self._grant(now_s)
-        if self._charged_bytes + self._unreturned_bytes > self._budget_bytes:
+        memory = self._memory
+        if memory.charged_bytes + memory.unreturned_bytes > memory.budget_bytes:
             effects += self._return_to_budget(now_s)
-        if self._queues:
-            effects += self._swap(now_s)
+        if needs:
+            effects += self._swap(needs, now_s)
         return effects
 
-    def _refuse_hopeless(self, now_s: float) -> list[Effect]:
+    def _refuse_hopeless(self, needs: Mapping[str, int], now_s: float) -> list[Effect]:
         effects: list[Effect] = []
-        for model in list(self._queues.values()):
-            if model.phase != "absent":
-                continue
-            needed_bytes = self._needed_bytes(model)
-            if needed_bytes > self._budget_bytes:
-                error = NeverFits(model.spec.id, needed_bytes, self._budget_bytes)
-                effects += self._refuse_all(model, error)
-            elif needed_bytes > self._reachable_bytes() and model.overdue(now_s):
-                effects += self._refuse_all(model, self._out_of_memory(model, None))
+        memory = self._memory
+        reachable_bytes = self._reachable_bytes()
+        for name, needed_bytes in needs.items():
+            slot = self._slots[name]
+            if needed_bytes > memory.budget_bytes:
+                effects += self._refuse_all(slot, NeverFits(name, needed_bytes, memory.budget_bytes))
+            elif memory.error is not None:
+                effects += self._refuse_all(slot, DeviceLost(name, memory.error, DEVICE_RECHECK_S))
+            elif needed_bytes > reachable_bytes and now_s >= slot.overdue_at_s:
+                effects += self._refuse_all(slot, self._out_of_memory(slot, None, now_s))
         return effects
 
     def _grant(self, now_s: float) -> list[Effect]:
-        last_ticket = self._last_ticket(now_s)
         effects: list[Effect] = []
-        for model in list(self._queues.values()):
-            if model.phase != "resident":
-                continue
-            while model.waiters and model.leases < model.spec.max_concurrency:
-                ticket, _ = model.oldest()
+        ready = [slot for slot in self._queue if slot.open]
+        if not ready:
+            return effects
+        last_ticket = self._queue.last_ticket(now_s)
+        for slot in ready:
+            while slot.waiters and slot.open:
+                ticket = slot.oldest
                 if last_ticket is not None and ticket > last_ticket:
                     break
-                self._dequeue(ticket)
-                self._held[ticket] = model
-                model.leases += 1
-                model.last_used_s = now_s
-                effects.append(Grant(ticket, model.spec.id))
+                self._queue.leave(ticket)
+                self._held[ticket] = (slot, now_s)
+                slot.leases += 1
+                slot.last_used_s = now_s
+                effects.append(Grant(ticket, slot.spec.id))
         return effects
 
     def _return_to_budget(self, now_s: float) -> list[Effect]:
         """A model proved larger than it was thought to be."""
-        over_bytes = self._charged_bytes + self._unreturned_bytes - self._unloading_bytes() - self._budget_bytes
+        memory = self._memory
+        held_bytes = memory.charged_bytes + memory.unreturned_bytes
+        over_bytes = held_bytes - self._unloading_bytes() - memory.budget_bytes
         if over_bytes <= 0:
             return []
-        residents = [self._resident(model, None) for model in self._models.values() if model.phase == "resident"]
+        residents = [slot.resident(None) for slot in self._slots.values() if slot.phase == "resident"]
         victims = policy.evictions(residents, over_bytes)
         if victims is None:
             victims = tuple(resident for resident in policy.eviction_order(residents) if not resident.busy)
-        return self._unload([self._models[victim.id] for victim in victims], now_s)
+        return self._unload([self._slots[victim.id] for victim in victims], now_s, "room")
 
-    def _swap(self, now_s: float) -> list[Effect]:
-        """Load what fits, evict for what does not.
+    def _swap(self, needs: Mapping[str, int], now_s: float) -> list[Effect]:
+        """Load what fits, evict for what does not. needs: what each absent model with waiters takes.
 
         `free` is there now; `promised` is what will be free, once all that was decided has happened, for those who
-        come later in the order. When somebody has to wait for a busy model, whoever comes after may load into what
-        stays free beside it, but evict nothing: what is idle is part of that somebody's room. A second try after
-        running out of memory waits until all that was evicted for it is gone.
+        come later in the order; `spare` is what each of those who come earlier can do without even then. When
+        somebody has to wait for a busy model, whoever comes after may load into what stays free beside it, but evict
+        nothing: what is idle is part of that somebody's room. A second try after running out of memory waits until
+        all that was evicted for it is gone.
         """
-        waiters = [model.waiter(now_s) for model in self._queues.values() if model.phase == "absent"]
+        waiters = [slot.waiter(now_s) for slot in self._queue if slot.phase == "absent"]
         effects: list[Effect] = []
-        free = self._capacity_bytes() - self._charged_bytes
-        promised = free + self._unloading_bytes()
+        free = self._memory.free_bytes
+        promised = spare = free + self._unloading_bytes()
         may_evict = True
         for waiter in policy.serving_order(waiters):
-            model = self._models[waiter.model]
-            needed_bytes = self._needed_bytes(model)
+            slot = self._slots[waiter.model]
+            needed_bytes = needs[waiter.model]
             if needed_bytes > promised:
                 if not may_evict:
                     continue
                 residents = [
-                    self._resident(other, waiter)
-                    for other in self._models.values()
+                    other.resident(waiter)
+                    for other in self._slots.values()
                     if other.phase in ("resident", "loading") and not other.stuck
                 ]
-                plan = policy.make_room(model.spec.task, needed_bytes - promised, residents, overdue=waiter.overdue)
+                plan = policy.make_room(slot.spec.task, needed_bytes - promised, residents, overdue=waiter.overdue)
                 if plan is None:
                     continue
                 may_evict = plan.now
                 if plan.now:
-                    effects += self._unload([self._models[victim.id] for victim in plan.victims], now_s)
+                    effects += self._unload([self._slots[victim.id] for victim in plan.victims], now_s, "room")
                 promised += sum(victim.bytes for victim in plan.victims)
-            elif needed_bytes <= free and not (model.retrying and self._unloading_bytes()):
-                model.offered_bytes = min(free, promised)
-                effects.append(self._load(model, needed_bytes, now_s))
+            elif needed_bytes <= min(free, spare) and not (slot.retrying and self._unloading_bytes()):
+                slot.offered_bytes = min(free, spare)
+                effects.append(self._load(slot, needed_bytes, now_s))
                 free -= needed_bytes
+                spare -= needed_bytes
             promised -= needed_bytes
+            spare = min(spare, promised)
         return effects
 
-    def _observe(self, reading: Reading | None) -> None:
-        """While models move, what a reading shows belongs to no one in particular."""
-        if reading is None:
-            return
-        self._total_bytes = reading.total_bytes
-        still = not any(model.moving for model in self._models.values())
-        if reading.own_bytes is not None:
-            self._others_bytes = max(0, reading.used_bytes - reading.own_bytes)
-            if still:
-                self._unreturned_bytes = max(0, reading.own_bytes - self._charged_bytes)
-        elif still:
-            self._others_bytes = max(0, reading.used_bytes - self._charged_bytes)
+    def _observe(self, reading: Reading | DeviceError | None, *, serving: bool = False) -> None:
+        """serving: nothing but a model that serves can have changed what is held; if just one does, it has grown."""
+        sole = None
+        if serving and self._held:
+            slot, _ = next(iter(self._held.values()))
+            sole = slot if slot.leases == len(self._held) else None
+        grown_bytes = self._memory.observe(reading, moving=bool(self._moving), serving=sole is not None)
+        if sole is not None and grown_bytes:
+            self._charge(sole, sole.charged_bytes + grown_bytes)
+            self._sizes.peaked(sole.spec, sole.charged_bytes)
 
-    def _load(self, model: _Model, needed_bytes: int, now_s: float) -> Load:
-        model.phase = "loading"
-        model.since_s = now_s
-        self._charge(model, needed_bytes)
-        return Load(model.spec.id)
+    def _load(self, slot: Slot, needed_bytes: int, now_s: float) -> Load:
+        slot.phase = "loading"
+        slot.since_s = now_s
+        self._moving[slot.spec.id] = slot
+        self._charge(slot, needed_bytes)
+        return Load(slot.spec.id)
 
-    def _unload(self, models: Iterable[_Model], now_s: float) -> list[Effect]:
+    def _unload(self, slots: Iterable[Slot], now_s: float, reason: UnloadReason) -> list[Effect]:
         effects: list[Effect] = []
-        for model in models:
-            model.phase = "unloading"
-            model.since_s = now_s
-            effects.append(Unload(model.spec.id))
+        for slot in slots:
+            slot.phase = "unloading"
+            slot.since_s = now_s
+            self._moving[slot.spec.id] = slot
+            effects.append(Unload(slot.spec.id, reason))
         return effects
 
-    def _vacate(self, model: _Model) -> None:
-        model.phase = "absent"
-        model.stuck = False
-        self._charge(model, 0)
+    def _vacate(self, slot: Slot) -> None:
+        slot.phase = "absent"
+        slot.stuck = slot.spent = False
+        del self._moving[slot.spec.id]
+        self._charge(slot, 0)
 
-    def _charge(self, model: _Model, taken_bytes: int) -> None:
-        self._charged_bytes += taken_bytes - model.charged_bytes
-        model.charged_bytes = taken_bytes
+    def _charge(self, slot: Slot, taken_bytes: int) -> None:
+        self._memory.charged_bytes += taken_bytes - slot.charged_bytes
+        slot.charged_bytes = taken_bytes
 
-    def _dequeue(self, ticket: int) -> None:
-        model = self._tickets.pop(ticket)
-        del model.waiters[ticket]
-        if not model.waiters:
-            del self._queues[model.spec.id]
+    def _refuse_all(self, slot: Slot, error: BaseException) -> list[Effect]:
+        return [Refuse(ticket, error) for ticket in self._queue.empty(slot)]
 
-    def _refuse_all(self, model: _Model, error: BaseException) -> list[Effect]:
-        tickets = list(model.waiters)
-        for ticket in tickets:
-            self._dequeue(ticket)
-        return [Refuse(ticket, error) for ticket in tickets]
-
-    def _out_of_memory(self, model: _Model, cause: BaseException | None) -> Refused:
+    def _out_of_memory(self, slot: Slot, cause: BaseException | None, now_s: float) -> Refused:
         """Running out of memory with the whole budget to itself means that the model can never fit."""
-        needed_bytes = self._needed_bytes(model)
+        needed_bytes = self._needed_bytes(slot)
         error: Refused
-        if needed_bytes > self._budget_bytes:
-            error = NeverFits(model.spec.id, needed_bytes, self._budget_bytes)
+        if needed_bytes > self._memory.budget_bytes:
+            error = NeverFits(slot.spec.id, needed_bytes, self._memory.budget_bytes)
         else:
-            error = OutOfMemory(model.spec.id, self._retry_after_s(model))
+            error = OutOfMemory(slot.spec.id, self._retry_after_s(slot, now_s))
         error.__cause__ = cause
         return error
 
-    def _last_ticket(self, now_s: float) -> int | None:
-        return policy.last_ticket([model.waiter(now_s) for model in self._queues.values() if model.phase != "resident"])
-
-    def _free_at_once(self, model: _Model, now_s: float) -> bool:
-        """A newcomer would be granted without waiting."""
-        return (
-            model.phase == "resident"
-            and not model.waiters
-            and model.leases < model.spec.max_concurrency
-            and self._last_ticket(now_s) is None
-        )
-
-    def _idle(self, model: _Model) -> bool:
-        return model.phase == "resident" and not model.leases
-
-    def _evictable(self, model: _Model) -> bool:
-        return self._idle(model) and not model.waiters and not model.spec.pinned
-
-    def _resident(self, model: _Model, newcomer: policy.Waiter | None) -> policy.Resident:
-        """As the policy sees it. An idle model whose waiters come before the newcomer is as good as busy."""
-        awaited = bool(model.waiters) and not (
-            newcomer is not None and newcomer.overdue and newcomer.ticket < model.oldest()[0]
-        )
-        return policy.Resident(
-            id=model.spec.id,
-            task=model.spec.task,
-            bytes=model.charged_bytes,
-            last_used_s=model.last_used_s,
-            busy=bool(model.leases) or awaited or model.phase == "loading",
-            pinned=model.spec.pinned,
-        )
-
-    def _needed_bytes(self, model: _Model) -> int:
+    def _needed_bytes(self, slot: Slot) -> int:
         """A second try after running out of memory gets more than the first, or again all that can be had."""
-        needed_bytes = self._sizes.bytes_for(model.spec)
-        if not model.retrying:
+        needed_bytes = self._sizes.bytes_for(slot.spec)
+        if not slot.retrying:
             return needed_bytes
-        more_bytes = max(needed_bytes, model.offered_bytes + 1)
-        return min(more_bytes, max(self._reachable_bytes(), model.offered_bytes))
+        more_bytes = max(needed_bytes, slot.offered_bytes + 1)
+        return min(more_bytes, max(self._reachable_bytes(), slot.offered_bytes))
 
-    def _capacity_bytes(self) -> int:
-        """What all models together may take, as things are."""
-        capacity = self._budget_bytes - self._unreturned_bytes
-        if self._total_bytes is not None:
-            capacity = min(capacity, self._total_bytes - self._others_bytes - self._unreturned_bytes)
-        return capacity
+    def _more_than_it_had(self, slot: Slot) -> int:
+        """After it ran out of memory while it served: the room of others too or, had it all to itself, a tenth more."""
+        more_bytes = slot.charged_bytes + max(0, self._memory.free_bytes) + 1
+        if more_bytes > self._memory.capacity_bytes:
+            more_bytes = min(slot.charged_bytes * 11 // 10, self._memory.budget_bytes)
+        return more_bytes
 
     def _reachable_bytes(self) -> int:
         """What one model could get if all that can leave left."""
-        return self._capacity_bytes() - sum(
-            model.charged_bytes for model in self._models.values() if model.stuck or model.spec.pinned
-        )
+        kept = [slot.charged_bytes for slot in self._slots.values() if slot.pinned or slot.stuck]
+        return self._memory.capacity_bytes - sum(kept)
 
     def _unloading_bytes(self) -> int:
-        return sum(
-            model.charged_bytes for model in self._models.values() if model.phase == "unloading" and not model.stuck
-        )
+        return sum(slot.charged_bytes for slot in self._moving.values() if slot.phase == "unloading" and not slot.stuck)
 
-    def _retry_after_s(self, model: _Model) -> float:
-        return model.load_took_s or _RETRY_AFTER_S
+    def _load_time_s(self, slot: Slot) -> float | None:
+        return self._sizes.figures(slot.spec).load_s
+
+    def _retry_after_s(self, slot: Slot, now_s: float) -> float:
+        return outlook.retry_after_s(slot, self._queue, self._load_time_s, now_s)

@@ -16,6 +16,7 @@ from llmux.errors import (
     WeightsMissing,
     WrongTask,
 )
+from llmux.request import begin
 from vram.arbiter import Arbiter
 from vram.device import FixedBudget
 from vram.ledger import Ledger
@@ -78,6 +79,21 @@ async def ask(admission: Admission, call_type: str, data: dict[str, Any]) -> dic
 async def test_a_chat_model_is_admitted_wherever_litellm_chats(admission: Admission, call_type: str) -> None:
     data = {"model": "Chat", "messages": [{"role": "user", "content": "hi"}]}
     assert await ask(admission, call_type, data) is data
+
+
+@pytest.mark.parametrize(("asked", "noted"), [({"stream": True}, True), ({"stream": False}, False), ({}, False)])
+async def test_the_request_knows_whether_its_client_wants_a_stream(
+    admission: Admission, asked: dict[str, Any], noted: bool
+) -> None:
+    request = begin()
+    await ask(admission, "acompletion", {"model": "Chat", **asked})
+    assert request.streams is noted
+
+
+async def test_sound_is_no_stream_of_events_whatever_its_client_asks(admission: Admission) -> None:
+    request = begin()
+    await ask(admission, "aspeech", {"model": "Voice", "stream": True})
+    assert not request.streams
 
 
 async def test_a_model_of_another_provider_passes(admission: Admission) -> None:

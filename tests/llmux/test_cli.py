@@ -1,10 +1,17 @@
+import json
+import socket
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from llmux import status
 from llmux.cli import main
 from llmux.secrets import MASTER_KEY_VARIABLE
+from tests.snapshots import state
+from vram.snapshot import Snapshot
 
 SHIPPED = Path(__file__).parents[2] / "litellm_config.yaml"
 
@@ -24,7 +31,8 @@ def run(*arguments: str, fails: bool = False) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("serve",), ("check",), ("keys",), ("keys", "create"), ("keys", "revoke"), ("weights", "fetch")]
+    "command",
+    [(), ("serve",), ("status",), ("check",), ("keys",), ("keys", "create"), ("keys", "revoke"), ("weights", "fetch")],
 )
 def test_every_command_has_help(command: tuple[str, ...]) -> None:
     assert "Usage:" in run(*command, "--help")
@@ -64,3 +72,56 @@ def test_the_master_key_is_made_once(config: str) -> None:
 
 def test_fetching_an_unknown_model_says_so(config: str) -> None:
     assert "no physical model 'qwen'" in run("weights", "fetch", "qwen", "--config", config, fails=True)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The addresses and keys that the command asks with; the gateway has one model."""
+    asked: list[tuple[str, str]] = []
+    vram = status.report(Snapshot(16 * 10**9, 0, 0, 0, 16 * 10**9, (state("qwen3.5-4b"),)), 0.0)
+
+    def ask(url: str, key: str) -> dict[str, Any]:
+        asked.append((url, key))
+        return vram
+
+    monkeypatch.setattr(status, "ask", ask)
+    return asked
+
+
+def test_status_is_a_table_or_json(config: str, asked: list[tuple[str, str]]) -> None:
+    assert "qwen3.5-4b" in run("status", "--config", config)
+    assert json.loads(run("status", "--config", config, "--json"))["budget_gb"] == 16.0
+    key = run("keys", "master", "--config", config).strip()
+    assert asked == [("http://127.0.0.1:8081", key)] * 2
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("0.0.0.0", "http://127.0.0.1:8090"), ("::1", "http://[::1]:8090"), ("llmux.lan", "http://llmux.lan:8090")],
+)
+def test_status_asks_where_the_gateway_listens(
+    config: str, asked: list[tuple[str, str]], host: str, address: str
+) -> None:
+    Path(config).write_text(SHIPPED.read_text().replace("host: 127.0.0.1", f"host: '{host}'"))
+    run("status", "--config", config, "--port", "8090")
+    assert asked[0][0] == address
+
+
+def test_a_watched_status_ends_with_ctrl_c_and_without_an_error(
+    config: str, asked: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupted)
+    assert "qwen3.5-4b" in run("status", "--config", config, "--watch")
+    assert len(asked) == 1
+    run("status", "--config", config, "--watch", "--json", fails=True)
+
+
+def test_status_without_a_gateway_names_the_command_that_starts_one(config: str) -> None:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        said = run("status", "--config", config, "--port", str(unheard.getsockname()[1]), fails=True)
+    assert "python -m llmux serve" in said
+    assert said.count("\n") == 1

@@ -58,6 +58,16 @@ def test_a_virtual_model_is_a_view_of_a_physical_one(tmp_path: Path) -> None:
     assert config.settings.models["voice"].estimate == 100_000_000
 
 
+def test_models_stay_absent_until_asked_for_and_resident_until_in_the_way_unless_told_otherwise(tmp_path: Path) -> None:
+    changed = GOOD.replace("runtime: hibari\n", "runtime: hibari\n      pin: true\n      preload: true\n")
+    changed = changed.replace("file: small.gguf\n", "file: small.gguf\n      idle_unload_s: 600\n")
+    models = load_config(write(tmp_path, changed)).settings.models
+
+    voice, small = models["voice"], models["small"]
+    assert (voice.pin, voice.preload, voice.idle_unload_s) == (True, True, None)
+    assert (small.pin, small.preload, small.idle_unload_s) == (False, False, 600)
+
+
 def test_relative_folders_are_beside_the_configuration(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
     assert config.models_dir == tmp_path / "models"
@@ -82,6 +92,11 @@ def test_relative_folders_are_beside_the_configuration(tmp_path: Path) -> None:
         ("budget: 2 GB", "workers: 2", "workers must be 1"),
         ("budget: 2 GB", "budget: 0 GB", ":7: llmux.budget: a size must be above zero"),
         ("view:", "veiw:", ":3: model_list.0.litellm_params.veiw: unknown key; did you mean 'view'?"),
+        (
+            "estimate: 1 GB",
+            "estimate: 1 GB\n      idle_unload_s: 0",
+            ":15: llmux.models.small.idle_unload_s: Input should",
+        ),
         ("model_name: Voice", "model_name: Small", "Small is listed twice"),
         ("    voice:", "    small:", ":15: small: given twice"),
         ("  models:", "  models: [", "not YAML"),

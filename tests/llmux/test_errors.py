@@ -1,6 +1,7 @@
 import pytest
 
 from llmux import errors
+from vram import refusal
 
 
 def subclasses(kind: type[errors.LlmuxError]) -> list[type[errors.LlmuxError]]:
@@ -27,3 +28,31 @@ def test_a_rewritten_message_does_not_reach_the_client() -> None:
     error = errors.InvalidRequest("the truth")
     error.message = "the truth, and a model group"
     assert error.body()["error"]["message"] == "the truth"
+
+
+@pytest.mark.parametrize(
+    ("refused", "kind", "words"),
+    [
+        (refusal.QueueFull(64, 64, 7), errors.QueueFull, "64 requests are waiting already"),
+        (refusal.LoadFailed("large", 7), errors.LoadFailed, "large could not be loaded"),
+        (refusal.OutOfMemory("large", 7), errors.LoadFailed, "no memory left for large"),
+        (refusal.DeviceLost("large", "GPU 0000:01:00.0 is lost", 7), errors.DeviceLost, "the GPU does not answer"),
+    ],
+)
+def test_a_refusal_that_may_pass_is_a_503_that_says_when_to_come_back(
+    refused: refusal.Refused, kind: type[errors.LlmuxError], words: str
+) -> None:
+    error = errors.of_refusal(refused)
+
+    assert type(error) is kind
+    assert error.status_code == 503
+    assert error.response_headers() == {"Retry-After": "7"}
+    assert words in str(error)
+    assert "0000" not in str(error)
+
+
+def test_a_model_that_can_never_fit_is_not_worth_a_retry() -> None:
+    error = errors.of_refusal(refusal.NeverFits("large", 17 * 10**9, 16 * 10**9))
+
+    assert (type(error), error.status_code) == (errors.InsufficientVram, 400)
+    assert "17.00 GB and the budget is 16.00 GB" in str(error)

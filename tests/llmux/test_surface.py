@@ -3,13 +3,38 @@ import pytest
 from llmux.surface import ROUTES, is_open
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/Qwen3.5-4B-Instruct", "/health", "/v1/audio/speech"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models",
+        "/v1/models/Qwen3.5-4B-Instruct",
+        "/health",
+        "/metrics",
+        "/vram",
+        "/vram/load",
+        "/vram/unload",
+        "/vram/pin",
+        "/v1/audio/speech",
+    ],
+)
 def test_what_llmux_serves_is_open(path: str) -> None:
     assert is_open(path, ROUTES)
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/key/generate", "/v1/modelsx", "/health/readiness", "/ui", "/config/update", "/v1/embeddings", "/v1"]
+    "path",
+    [
+        "/",
+        "/key/generate",
+        "/v1/modelsx",
+        "/metrics/x",
+        "/vram/x",
+        "/health/readiness",
+        "/ui",
+        "/config/update",
+        "/v1/embeddings",
+        "/v1",
+    ],
 )
 def test_everything_else_of_litellm_is_closed(path: str) -> None:
     assert not is_open(path, ROUTES)

@@ -1,16 +1,18 @@
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
 from llmux.errors import InsufficientVram, InvalidRequest, TimedOut
+from llmux.request import begin
 from providers.leased import Leased
 from vram.arbiter import Arbiter
 from vram.device import FixedBudget
 from vram.ledger import Ledger
 from vram.model import ModelSpec
+from vram.snapshot import Wait
 
 
 class Instant:
@@ -55,6 +57,29 @@ async def test_items_come_through_and_the_lease_is_held_while_they_do(arbiter: A
     assert leases(arbiter) == 0
 
 
+async def test_the_request_knows_where_its_lease_stands_until_it_is_granted(arbiter: Arbiter[str]) -> None:
+    waits: list[Callable[[], Wait | None]] = []
+    begin().on_lease = lambda wait, give_back: waits.append(wait)
+    may_end = asyncio.Event()
+
+    async def work(runtime: str) -> AsyncGenerator[str, None]:
+        yield runtime
+        await may_end.wait()
+
+    first, second = (Leased(arbiter, request_s=60).stream("small", work) for _ in range(2))
+    async with aclosing(first), aclosing(second):
+        await anext(first)
+        next_in_line = asyncio.ensure_future(anext(second))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert waits[0]() is None
+        assert waits[1]() == Wait(position=1, waiting_for="queue", load_percent=None, expected_s=None)
+        may_end.set()
+        assert await anext(first, None) is None
+        assert await next_in_line == "small"
+        assert waits[1]() is None
+
+
 async def test_what_the_runtime_raises_reaches_the_client(arbiter: Arbiter[str]) -> None:
     async def work(runtime: str) -> AsyncGenerator[str, None]:
         yield "first"
@@ -90,6 +115,53 @@ async def test_closing_stops_the_work_and_frees_the_lease_after_it(arbiter: Arbi
         await anext(stream)
     await stopped.wait()
     await asyncio.sleep(0)
+    assert leases(arbiter) == 0
+
+
+async def test_a_lease_given_back_for_its_request_ends_even_where_nobody_closes_the_stream(
+    arbiter: Arbiter[str],
+) -> None:
+    give_backs: list[Callable[[], None]] = []
+    begin().on_lease = lambda wait, give_back: give_backs.append(give_back)
+
+    async def work(runtime: str) -> AsyncGenerator[str, None]:
+        await asyncio.Event().wait()
+        yield runtime
+
+    streams = [Leased(arbiter, request_s=60).stream("small", work) for _ in range(2)]
+    served, waiting = (asyncio.ensure_future(anext(stream)) for stream in streams)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (leases(arbiter), arbiter.snapshot().models[0].waiting) == (1, 1)
+    for give_back in give_backs:
+        give_back()
+    for forgotten in (waiting, served):
+        with pytest.raises(asyncio.CancelledError):
+            await forgotten
+    assert (leases(arbiter), arbiter.snapshot().models[0].waiting) == (0, 0)
+
+
+async def test_a_lease_given_back_twice_still_ends_in_order(arbiter: Arbiter[str]) -> None:
+    give_backs: list[Callable[[], None]] = []
+    begin().on_lease = lambda wait, give_back: give_backs.append(give_back)
+    may_end = asyncio.Event()
+
+    async def work(runtime: str) -> AsyncGenerator[str, None]:
+        try:
+            while True:
+                yield runtime
+        finally:
+            await may_end.wait()  # native work that needs its time to stop
+
+    async with aclosing(Leased(arbiter, request_s=60).stream("small", work)) as stream:
+        await anext(stream)
+    for _ in range(10):
+        give_backs[0]()
+        await asyncio.sleep(0)
+    assert leases(arbiter) == 1
+    may_end.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
     assert leases(arbiter) == 0
 
 

@@ -4,18 +4,22 @@ import asyncio
 import gc
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vram.arbiter import Arbiter
 from vram.device import Device, DeviceError, FixedBudget, Reading
+from vram.effect import UnloadReason
 from vram.ledger import Ledger
 from vram.model import ModelSpec
-from vram.refusal import LoadFailed, NeverFits, OutOfMemory, QueueFull, Stopping
-from vram.snapshot import ModelState
+from vram.observer import Observer
+from vram.refusal import Busy, DeviceLost, LoadFailed, NeverFits, OutOfMemory, QueueFull, Stopping
+from vram.scheduler import DEVICE_RECHECK_S
+from vram.snapshot import ModelState, Wait
 
 GB = 10**9
 
@@ -94,9 +98,38 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / "ledger.json", "fake")
 
 
-def arbiter_of(loader: FakeLoader, ledger: Ledger, device: Device | None = None) -> Arbiter[Runtime]:
+class Seen:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.facts: list[tuple[object, ...]] = []
+
+    def loaded(self, model: str, took_s: float, predicted_bytes: int, measured_bytes: int | None) -> None:
+        self.facts.append(("loaded", model, took_s, predicted_bytes, measured_bytes))
+
+    def evicted(self, model: str, reason: UnloadReason) -> None:
+        self.facts.append(("evicted", model, reason))
+
+    def granted(self, model: str, waited_s: float) -> None:
+        self.facts.append(("granted", model, waited_s))
+
+    def refused(self, model: str, kind: str) -> None:
+        self.facts.append(("refused", model, kind))
+
+    def out_of_memory(self, model: str) -> None:
+        self.facts.append(("out_of_memory", model))
+
+
+def arbiter_of(
+    loader: FakeLoader,
+    ledger: Ledger,
+    device: Device | None = None,
+    *,
+    models: Mapping[str, ModelSpec] = MODELS,
+    observer: Observer | None = None,
+) -> Arbiter[Runtime]:
     return Arbiter(
-        MODELS,
+        models,
         device or FixedBudget(16 * GB),
         ledger,
         loader,
@@ -104,6 +137,7 @@ def arbiter_of(loader: FakeLoader, ledger: Ledger, device: Device | None = None)
         queue_per_model=4,
         queue_total=8,
         load_s=600,
+        observer=observer,
         clock=asyncio.get_running_loop().time,
     )
 
@@ -465,8 +499,8 @@ async def test_what_a_load_took_is_kept_in_the_ledger(loader: FakeLoader, ledger
 
     await use(arbiter, "llm", "tts")
 
-    assert ledger.measurement(MODELS["llm"]) == 7 * GB
-    assert ledger.measurement(MODELS["tts"]) == 1 * GB
+    assert ledger.figures(MODELS["llm"]).measured_bytes == 7 * GB
+    assert ledger.figures(MODELS["tts"]).measured_bytes == 1 * GB
     assert arbiter.snapshot().available_bytes == 8 * GB
 
 
@@ -478,8 +512,8 @@ async def test_loads_at_the_same_time_are_not_told_apart_and_so_not_measured(
 
     await asyncio.gather(use(arbiter, "llm"), use(arbiter, "tts"))
 
-    assert ledger.measurement(MODELS["llm"]) is None
-    assert ledger.measurement(MODELS["tts"]) is None
+    assert ledger.figures(MODELS["llm"]).measured_bytes is None
+    assert ledger.figures(MODELS["tts"]).measured_bytes is None
 
 
 async def test_memory_that_comes_back_late_is_waited_for_before_more_is_evicted(
@@ -531,17 +565,381 @@ async def test_a_waiter_gets_the_memory_that_another_process_gives_back(loader: 
     assert 10 <= asyncio.get_running_loop().time() <= 10.5
 
 
-async def test_a_device_that_stops_answering_is_reported_once_and_serving_goes_on(
+# A device that does not answer.
+
+
+async def test_while_the_device_does_not_answer_what_is_loaded_is_served_and_nothing_is_loaded(
     loader: FakeLoader, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gpu = FakeGpu(loader, {"llm": 9 * GB, "large": 13 * GB})
+    gpu = FakeGpu(loader, {"llm": 9 * GB, "tts": 2 * GB})
     arbiter = arbiter_of(loader, ledger, gpu)
     await arbiter.start()
+    await use(arbiter, "llm")
     gpu.answers = False
 
-    await use(arbiter, "llm", "large")
+    for _ in range(2):
+        with pytest.raises(DeviceLost, match="fake does not answer"):
+            await use(arbiter, "tts")
+    await use(arbiter, "llm")
 
+    assert arbiter.snapshot().device_error == "fake does not answer"
+    assert isinstance(arbiter.refusal("tts"), DeviceLost)
+    assert arbiter.refusal("llm") is None
+    assert loader.did == ["load llm"]
     assert [record.levelno for record in caplog.records].count(logging.ERROR) == 1
+
+
+async def test_a_device_that_answers_again_is_noticed_without_anybody_asking(
+    loader: FakeLoader, ledger: Ledger
+) -> None:
+    gpu = FakeGpu(loader, {"llm": 9 * GB})
+    gpu.answers = False
+    arbiter = arbiter_of(loader, ledger, gpu)
+    await arbiter.start()
+    assert arbiter.snapshot().device_error is not None
+
+    gpu.answers = True
+    await asyncio.sleep(DEVICE_RECHECK_S)
+
+    assert arbiter.snapshot().device_error is None
+    await use(arbiter, "llm")
+
+
+async def test_a_device_lost_during_a_load_costs_the_measurement_and_not_the_model(
+    loader: FakeLoader, ledger: Ledger
+) -> None:
+    gpu = FakeGpu(loader, {"llm": 9 * GB})
+    arbiter = arbiter_of(loader, ledger, gpu)
+    await arbiter.start()
+
+    async def lost(model: str) -> None:
+        gpu.answers = False
+
+    loader.on_load = lost
+    await use(arbiter, "llm")
+
+    assert state(arbiter, "llm").phase == "resident"
+    assert ledger.figures(MODELS["llm"]).measured_bytes is None
+
+
+# Out of memory while serving.
+
+
+async def test_running_out_of_memory_while_serving_is_a_503_and_the_model_is_loaded_afresh(
+    loader: FakeLoader, ledger: Ledger
+) -> None:
+    seen = Seen()
+    arbiter = arbiter_of(loader, ledger, observer=seen)
+    await arbiter.start()
+
+    with pytest.raises(OutOfMemory) as refused:
+        async with arbiter.lease("llm"):
+            raise MemoryError("out of memory")
+
+    assert isinstance(refused.value.__cause__, MemoryError)
+    await settle()
+    assert state(arbiter, "llm").phase == "absent"
+    assert state(arbiter, "llm").bytes == 9.9 * GB
+    assert seen.facts[-2:] == [("out_of_memory", "llm"), ("evicted", "llm", "reload")]
+    await use(arbiter, "llm")
+    assert loader.did == ["load llm", "unload llm", "load llm"]
+
+
+async def test_others_on_a_model_that_ran_out_of_memory_are_served_to_their_end_and_the_waiting_afterwards(
+    arbiter: Arbiter[Runtime], loader: FakeLoader
+) -> None:
+    other = Holder(arbiter, "llm")
+    await other.entered.wait()
+    with pytest.raises(OutOfMemory):
+        async with arbiter.lease("llm"):
+            raise OutOfMemory("llm", 1)
+    waiting = Holder(arbiter, "llm")
+    await settle()
+    assert not waiting.entered.is_set()
+    assert loader.did == ["load llm"]
+
+    other.let_go.set()
+    await waiting.entered.wait()
+
+    assert loader.did == ["load llm", "unload llm", "load llm"]
+    waiting.let_go.set()
+    await waiting.task
+
+
+# Peaks.
+
+
+async def test_what_a_model_holds_at_its_most_is_what_its_next_load_is_charged(
+    loader: FakeLoader, ledger: Ledger
+) -> None:
+    gpu = FakeGpu(loader, {"llm": 9 * GB, "tts": 2 * GB})
+    arbiter = arbiter_of(loader, ledger, gpu)
+    await arbiter.start()
+    await use(arbiter, "tts")
+
+    async with arbiter.lease("llm"):
+        gpu.sizes["llm"] = 11 * GB
+
+    assert state(arbiter, "llm").bytes == 11 * GB
+    assert state(arbiter, "llm").measured_bytes == 11 * GB
+    assert arbiter.snapshot().unreturned_bytes == 0
+    assert ledger.bytes_for(MODELS["llm"]) == 11 * GB
+
+
+async def test_when_several_models_serve_growth_is_nobodys_and_counts_as_used(
+    loader: FakeLoader, ledger: Ledger
+) -> None:
+    gpu = FakeGpu(loader, {"llm": 9 * GB, "tts": 2 * GB})
+    arbiter = arbiter_of(loader, ledger, gpu)
+    await arbiter.start()
+    await use(arbiter, "llm")
+
+    async with arbiter.lease("tts"), arbiter.lease("llm"):
+        gpu.sizes["llm"] = 11 * GB
+
+    assert state(arbiter, "llm").measured_bytes == 9 * GB
+    assert arbiter.snapshot().available_bytes == 3 * GB
+
+
+# Load, unload, pin.
+
+
+async def test_load_makes_a_model_resident_and_evicts_like_a_request(
+    arbiter: Arbiter[Runtime], loader: FakeLoader
+) -> None:
+    await arbiter.load("llm")
+    await arbiter.load("llm")
+    await arbiter.load("large")
+
+    assert loader.did == ["load llm", "unload llm", "load large"]
+    assert state(arbiter, "large").leases == 0
+
+
+async def test_load_does_not_wait_for_a_resident_model_that_is_full(arbiter: Arbiter[Runtime]) -> None:
+    holder = Holder(arbiter, "tts")
+    await holder.entered.wait()
+
+    await arbiter.load("tts")
+
+    holder.let_go.set()
+    await holder.task
+
+
+async def test_load_is_refused_like_a_lease(arbiter: Arbiter[Runtime]) -> None:
+    with pytest.raises(NeverFits):
+        await arbiter.load("monster")
+    with pytest.raises(KeyError):
+        await arbiter.load("unknown")
+
+
+async def test_unload_ends_when_the_model_is_gone(arbiter: Arbiter[Runtime], loader: FakeLoader) -> None:
+    async def takes_time(model: str) -> None:
+        await asyncio.sleep(3)
+
+    loader.on_unload = takes_time
+    await arbiter.load("llm")
+    await asyncio.gather(arbiter.unload("llm"), arbiter.unload("llm"))
+
+    assert state(arbiter, "llm").phase == "absent"
+    assert loader.did == ["load llm", "unload llm"]
+    await arbiter.unload("llm")  # it is not there: nothing to do
+
+
+async def test_a_model_that_is_of_use_is_not_unloaded(arbiter: Arbiter[Runtime]) -> None:
+    async with arbiter.lease("llm"):
+        with pytest.raises(Busy, match="llm serves at present"):
+            await arbiter.unload("llm")
+    with pytest.raises(KeyError):
+        await arbiter.unload("unknown")
+
+
+async def test_an_unload_that_hangs_is_not_waited_for_for_ever(arbiter: Arbiter[Runtime], loader: FakeLoader) -> None:
+    async def hangs(model: str) -> None:
+        await asyncio.sleep(10_000)
+
+    loader.on_unload = hangs
+    await arbiter.load("llm")
+
+    with pytest.raises(Busy, match="hangs in unloading"):
+        await arbiter.unload("llm")
+    with pytest.raises(Busy, match="hangs in unloading"):
+        await arbiter.unload("llm")
+
+
+async def test_a_pinned_model_stays_until_it_is_unpinned(arbiter: Arbiter[Runtime], loader: FakeLoader) -> None:
+    await arbiter.load("llm")
+    arbiter.pin("llm", True)
+    waiting = Holder(arbiter, "large")
+    await settle()
+    assert loader.did == ["load llm"]
+
+    arbiter.pin("llm", False)
+    await waiting.entered.wait()
+
+    assert loader.did == ["load llm", "unload llm", "load large"]
+    waiting.let_go.set()
+    await waiting.task
+    with pytest.raises(KeyError):
+        arbiter.pin("unknown", True)
+
+
+# Preload, and unloading the idle.
+
+
+async def test_preload_goes_by_priority_one_after_the_other_and_evicts_nothing(
+    loader: FakeLoader, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = {each.id: replace(each, preload=each.id != "tts") for each in MODELS.values()}
+    arbiter = arbiter_of(loader, ledger, models=models)
+    most = 0
+
+    async def counted(model: str) -> None:
+        nonlocal most
+        most = max(most, sum(each.phase == "loading" for each in arbiter.snapshot().models))
+        if model == "llm":
+            raise OSError
+        await asyncio.sleep(1)
+
+    loader.on_load = counted
+    await arbiter.start()
+    await asyncio.sleep(10)
+
+    assert loader.did == ["load asr", "load llm", "load middle"]
+    assert most == 1
+    assert [record.getMessage() for record in caplog.records if "preloaded" in record.getMessage()] == [
+        "llm was not preloaded: OSError",
+        "large is not preloaded: it takes 13.00 GB, and 5.00 GB are free",
+        "monster is not preloaded: it takes 17.00 GB, and 5.00 GB are free",
+    ]
+
+
+async def test_stopping_ends_the_preload(loader: FakeLoader, ledger: Ledger) -> None:
+    models = {each.id: replace(each, preload=True) for each in MODELS.values()}
+
+    async def takes_time(model: str) -> None:
+        await asyncio.sleep(5)
+
+    loader.on_load = takes_time
+    arbiter = arbiter_of(loader, ledger, models=models)
+    await arbiter.start()
+    await settle()
+    await arbiter.stop(limit_s=20)
+
+    assert loader.did == ["load asr", "unload asr"]
+
+
+async def test_an_idle_model_is_unloaded_after_its_idle_unload_s(loader: FakeLoader, ledger: Ledger) -> None:
+    seen = Seen()
+    models = MODELS | {"llm": replace(MODELS["llm"], idle_unload_s=300)}
+    arbiter = arbiter_of(loader, ledger, models=models, observer=seen)
+    await arbiter.start()
+    await use(arbiter, "llm")
+    await asyncio.sleep(200)
+    await use(arbiter, "llm")
+
+    await asyncio.sleep(299)
+    assert state(arbiter, "llm").phase == "resident"
+    await asyncio.sleep(2)
+
+    assert state(arbiter, "llm").phase == "absent"
+    assert seen.facts[-1] == ("evicted", "llm", "idle")
+
+
+async def test_a_request_that_arrives_while_its_model_expires_gets_it_loaded_again(
+    loader: FakeLoader, ledger: Ledger
+) -> None:
+    async def takes_time(model: str) -> None:
+        await asyncio.sleep(2)
+
+    loader.on_unload = takes_time
+    arbiter = arbiter_of(loader, ledger, models=MODELS | {"llm": replace(MODELS["llm"], idle_unload_s=300)})
+    await arbiter.start()
+    await use(arbiter, "llm")
+    await asyncio.sleep(301)
+    assert state(arbiter, "llm").phase == "unloading"
+
+    await use(arbiter, "llm")
+
+    assert loader.did == ["load llm", "unload llm", "load llm"]
+
+
+# What people see.
+
+
+async def test_a_lease_that_waits_tells_what_for(loader: FakeLoader, ledger: Ledger) -> None:
+    async def takes_time(model: str) -> None:
+        await asyncio.sleep(10)
+
+    loader.on_load = takes_time
+    arbiter = arbiter_of(loader, ledger)
+    await arbiter.start()
+    await use(arbiter, "llm")
+    await arbiter.unload("llm")
+    lease = arbiter.lease("llm")
+    assert lease.wait() is None
+
+    async def enter() -> None:
+        async with lease:
+            assert lease.wait() is None
+
+    entering = asyncio.create_task(enter())
+    await asyncio.sleep(2.5)
+
+    assert lease.wait() == Wait(position=1, waiting_for="load", load_percent=25, expected_s=7.5)
+    assert state(arbiter, "llm").load_percent == 25
+    assert state(arbiter, "llm").queue == (lease.wait(),)
+    await entering
+    assert lease.wait() is None
+
+
+async def test_the_observer_is_told_of_every_load_eviction_grant_and_refusal(
+    loader: FakeLoader, ledger: Ledger
+) -> None:
+    async def takes_time(model: str) -> None:
+        await asyncio.sleep(10)
+
+    seen = Seen()
+    loader.on_load = takes_time
+    arbiter = arbiter_of(loader, ledger, FakeGpu(loader, {"llm": 8 * GB, "large": 13 * GB}), observer=seen)
+    await arbiter.start()
+    await use(arbiter, "llm", "large")
+    with suppress(NeverFits):
+        await use(arbiter, "monster")
+    await arbiter.stop(limit_s=20)
+
+    assert seen.facts == [
+        ("loaded", "llm", 10, 9 * GB, 8 * GB),
+        ("granted", "llm", 10),
+        ("evicted", "llm", "room"),
+        ("loaded", "large", 10, 13 * GB, 13 * GB),
+        ("granted", "large", 10),
+        ("refused", "monster", "never_fits"),
+        ("evicted", "large", "stopping"),
+    ]
+
+
+async def test_the_observer_is_told_of_both_times_that_a_load_ran_out_of_memory_and_of_a_loaders_own_error(
+    loader: FakeLoader, ledger: Ledger
+) -> None:
+    errors = iter([MemoryError(), MemoryError(), OSError()])
+
+    async def fails(model: str) -> None:
+        raise next(errors)
+
+    seen = Seen()
+    loader.on_load = fails
+    arbiter = arbiter_of(loader, ledger, observer=seen)
+    await arbiter.start()
+    for model in ("llm", "tts"):
+        with suppress(NeverFits, OutOfMemory, OSError):
+            await use(arbiter, model)
+
+    assert seen.facts == [
+        ("out_of_memory", "llm"),
+        ("out_of_memory", "llm"),
+        ("refused", "llm", "never_fits"),
+        ("refused", "tts", "error"),
+    ]
 
 
 # The end.

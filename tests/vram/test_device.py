@@ -7,7 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from vram.device import DeviceError, FixedBudget, NvmlDevice, Reading, find_device, grown_bytes, shrunk_bytes
+from vram.device import (
+    DeviceError,
+    FixedBudget,
+    NvmlDevice,
+    Reading,
+    find_device,
+    grown_bytes,
+    open_context,
+    shrunk_bytes,
+)
 
 GB = 10**9
 
@@ -25,10 +34,12 @@ class Nvml:
     used: int = 0
     processes: list[tuple[int, int | None]] = field(default_factory=list)
     broken: bool = False
+    opened: int = 0
 
     def nvmlInit(self) -> None:
         if self.broken:
             raise NVMLError("driver not loaded")
+        self.opened += 1
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
         return index
@@ -74,6 +85,19 @@ def test_a_gpu_that_stops_answering_is_an_error_that_names_it() -> None:
 
     with pytest.raises(DeviceError, match="NVIDIA Example does not answer: GPU is lost"):
         device.read()
+
+
+def test_a_gpu_that_answers_again_is_opened_afresh() -> None:
+    nvml = Nvml(used=GB)
+    device = NvmlDevice(None, nvml)
+    for error in ("GPU is lost", "driver not loaded"):
+        nvml.broken = True
+        with pytest.raises(DeviceError, match=error):
+            device.read()
+    nvml.broken = False
+
+    assert device.read().used_bytes == GB
+    assert nvml.opened == 2
 
 
 def test_a_gpu_is_taken_where_there_is_one() -> None:
@@ -122,3 +146,33 @@ def test_what_an_unload_gave_back() -> None:
     assert shrunk_bytes(reading(9, own=7), reading(9, own=2)) == 5
     assert shrunk_bytes(reading(9, own=7), reading(1)) == 7
     assert shrunk_bytes(reading(9), reading(4)) == 5
+
+
+@dataclass
+class Cuda:
+    """The driver's library: each call returns 0 when it went well."""
+
+    initialised: int = 0
+    retained: int = 0
+
+    def cuInit(self, flags: int) -> int:
+        return self.initialised
+
+    def cuDevicePrimaryCtxRetain(self, context: object, device: int) -> int:
+        assert device == 0
+        return self.retained
+
+
+def test_the_context_is_there_when_the_driver_says_so() -> None:
+    assert open_context(Cuda())
+    assert not open_context(Cuda(initialised=100))
+    assert not open_context(Cuda(retained=2))
+
+
+def test_without_a_driver_there_is_no_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr("vram.device.ctypes.CDLL", missing)
+
+    assert not open_context()

@@ -13,7 +13,6 @@ from vram.policy import (
     Waiter,
     eviction_order,
     evictions,
-    last_ticket,
     make_room,
     serving_order,
 )
@@ -159,17 +158,6 @@ def test_overdue_waiters_go_before_all_others_in_the_order_of_arrival() -> None:
     )
 
     assert [each.ticket for each in order] == [2, 3, 1, 0]
-
-
-@rules
-@given(st.lists(st.tuples(tasks, st.booleans()), max_size=6))
-def test_nobody_later_than_the_oldest_overdue_waiter_may_be_granted(rows: list[tuple[Task, bool]]) -> None:
-    waiters = [waiter(task, ticket, overdue=overdue) for ticket, (task, overdue) in enumerate(rows)]
-    limit = last_ticket(waiters)
-
-    assert limit == next((each.ticket for each in waiters if each.overdue), None)
-    if limit is not None:
-        assert serving_order(waiters)[0].ticket == limit
 
 
 def test_the_decision_does_not_depend_on_the_order_of_what_is_given() -> None:

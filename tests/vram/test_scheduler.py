@@ -4,21 +4,31 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from vram.device import Reading
-from vram.effect import Effect, Grant, Load, Refuse, Unload
+from vram.device import DeviceError, Reading
+from vram.effect import Effect, Grant, Load, Refuse, Unload, UnloadReason
+from vram.ledger import Figures
 from vram.model import ModelSpec, Task
-from vram.refusal import LoadFailed, NeverFits, OutOfMemory, QueueFull, Stopping
-from vram.scheduler import RECHECK_S, Scheduler
-from vram.snapshot import ModelState
+from vram.refusal import Busy, DeviceLost, LoadFailed, NeverFits, OutOfMemory, QueueFull, Stopping
+from vram.scheduler import DEVICE_RECHECK_S, RECHECK_S, Scheduler
+from vram.snapshot import ModelState, Wait
 
 GB = 10**9
 
 
-def model(name: str, *, max_concurrency: int = 1, pinned: bool = False) -> ModelSpec:
+def model(
+    name: str, *, max_concurrency: int = 1, pinned: bool = False, idle_unload_s: float | None = None
+) -> ModelSpec:
     """Named for what it is: 'asr 4' recognises speech in 4 GB."""
     task, size = name.split()[:2]
     tasks: dict[str, Task] = {"asr": "asr", "tts": "tts", "llm": "llm"}
-    return ModelSpec(name, tasks[task], int(float(size) * GB), max_concurrency=max_concurrency, pinned=pinned)
+    return ModelSpec(
+        name,
+        tasks[task],
+        int(float(size) * GB),
+        max_concurrency=max_concurrency,
+        pinned=pinned,
+        idle_unload_s=idle_unload_s,
+    )
 
 
 @dataclass
@@ -26,9 +36,21 @@ class Beliefs:
     """A ledger in memory."""
 
     bytes: dict[str, int] = field(default_factory=dict)
+    load_s: dict[str, float] = field(default_factory=dict)
 
     def bytes_for(self, model: ModelSpec) -> int:
         return self.bytes.get(model.id, model.estimate_bytes)
+
+    def figures(self, model: ModelSpec) -> Figures:
+        return Figures(model.estimate_bytes, None, self.load_s.get(model.id))
+
+    def loaded(self, model: ModelSpec, measured_bytes: int | None, took_s: float) -> None:
+        self.load_s[model.id] = took_s
+        if measured_bytes is not None:
+            self.bytes[model.id] = measured_bytes
+
+    def peaked(self, model: ModelSpec, taken_bytes: int) -> None:
+        self.bytes[model.id] = taken_bytes
 
     def out_of_memory(self, model: ModelSpec, offered_bytes: int) -> None:
         self.bytes[model.id] = offered_bytes + 1
@@ -59,6 +81,8 @@ class Stage:
         self.now_s = 0.0
         self.moves: list[str] = []
         self.granted: list[int] = []
+        self.reasons: dict[str, UnloadReason] = {}
+        """Why each model left, the last time."""
         self.refused: dict[int, BaseException] = {}
         self._arrivals = 0
 
@@ -72,6 +96,15 @@ class Stage:
         for ticket in tickets:
             self.now_s += 0.001
             self.do(self.scheduler.release(ticket, self.now_s))
+
+    def run_out_of_memory(self, ticket: int) -> None:
+        self.do(self.scheduler.release(ticket, self.now_s, out_of_memory=True))
+
+    def pin(self, name: str, pinned: bool) -> None:
+        self.do(self.scheduler.pin(name, pinned, self.now_s))
+
+    def unload(self, name: str) -> None:
+        self.do(self.scheduler.unload(name, self.now_s))
 
     def cancel(self, ticket: int) -> None:
         self.do(self.scheduler.cancel(ticket, self.now_s))
@@ -95,7 +128,7 @@ class Stage:
     def fail(self, name: str, error: BaseException, *, out_of_memory: bool = False) -> None:
         self.do(self.scheduler.load_failed(name, error, self.now_s, out_of_memory=out_of_memory))
 
-    def wait(self, seconds: float, reading: Reading | None = None) -> None:
+    def wait(self, seconds: float, reading: Reading | DeviceError | None = None) -> None:
         self.now_s += seconds
         self.do(self.scheduler.tick(self.now_s, reading))
 
@@ -110,17 +143,18 @@ class Stage:
                     self.moves.append(f"load {name}")
                     if not self.slow:
                         self.finish(name)
-                case Unload(name):
+                case Unload(name, reason):
+                    self.reasons[name] = reason
                     self.moves.append(f"unload {name}")
                     if not self.slow:
                         self.finish(name)
 
     def __getitem__(self, name: str) -> ModelState:
-        return next(each for each in self.scheduler.snapshot().models if each.id == name)
+        return next(each for each in self.scheduler.snapshot(self.now_s).models if each.id == name)
 
     @property
     def loaded(self) -> set[str]:
-        return {each.id for each in self.scheduler.snapshot().models if each.phase == "resident"}
+        return {each.id for each in self.scheduler.snapshot(self.now_s).models if each.phase == "resident"}
 
 
 # The table of mission.md, row by row, on a 16 GB budget.
@@ -258,6 +292,22 @@ def test_who_comes_later_does_not_take_the_room_that_a_waiter_was_promised() -> 
 
     assert stage.loaded == {"llm 14"}
     assert stage.granted == [serving, first]
+
+
+def test_who_comes_later_does_not_take_what_is_free_now_from_a_waiter_who_needs_it_with_what_is_leaving() -> None:
+    stage = Stage("llm 3", "asr 6", "llm 9", "tts 2.5", "tts 2", slow=True)
+    stage.use("llm 3", "llm 9")
+    busy = stage.request("llm 9")
+    stage.unload("llm 3")  # 4 GB are free, and 3 more will be
+    first = stage.request("asr 6")  # fits then, and leaves 1 GB
+    stage.request("tts 2.5")  # needs the room of the busy one
+
+    stage.request("tts 2")
+
+    assert stage.moves == ["unload llm 3"]
+    stage.finish("llm 3")
+    assert stage.moves == ["unload llm 3", "load asr 6"]
+    assert not {first, busy} & set(stage.refused)
 
 
 def test_who_comes_later_evicts_nothing_while_a_waiter_needs_what_is_idle() -> None:
@@ -624,6 +674,19 @@ def test_a_load_that_hangs_is_given_up_and_what_comes_of_it_later_is_unloaded() 
     assert set(stage.granted) == set(others)
 
 
+def test_a_load_that_ends_after_it_was_given_up_makes_room_for_who_waits_at_once() -> None:
+    stage = Stage("llm 9", "asr 4", "llm 14", slow=True)
+    stage.use("asr 4")
+    stage.request("llm 9")
+    stage.wait(600)
+    stage.request("llm 14")
+    assert stage.moves == ["load llm 9"]
+
+    stage.finish("llm 9")
+
+    assert stage.moves == ["load llm 9", "unload llm 9", "unload asr 4"]
+
+
 def test_who_waits_for_the_room_of_a_load_that_hangs_is_refused_once_it_is_overdue() -> None:
     stage = Stage("llm 9", "llm 13", slow=True)
     stage.request("llm 9")
@@ -658,7 +721,7 @@ def test_memory_that_did_not_come_back_counts_as_used() -> None:
     left_behind = Reading(total_bytes=16 * GB, used_bytes=2 * GB, own_bytes=2 * GB)
 
     stage.finish("llm 9", reading=left_behind)
-    snapshot = stage.scheduler.snapshot()
+    snapshot = stage.scheduler.snapshot(stage.now_s)
     assert (snapshot.unreturned_bytes, snapshot.available_bytes) == (2 * GB, 14 * GB)
     assert stage.moves == ["unload llm 9"]
     assert stage.scheduler.wake_at_s(stage.now_s) == pytest.approx(RECHECK_S)
@@ -674,7 +737,7 @@ def test_a_reading_while_a_model_moves_finds_nothing_left_behind() -> None:
 
     stage.wait(1, Reading(total_bytes=16 * GB, used_bytes=12 * GB, own_bytes=12 * GB))
 
-    assert stage.scheduler.snapshot().unreturned_bytes == 0
+    assert stage.scheduler.snapshot(stage.now_s).unreturned_bytes == 0
 
 
 def test_other_processes_count_as_used_and_who_waits_for_them_in_vain_is_refused() -> None:
@@ -686,7 +749,7 @@ def test_other_processes_count_as_used_and_who_waits_for_them_in_vain_is_refused
 
     assert type(stage.refused[shut_out]) is OutOfMemory
     assert stage.granted == [fitting]
-    assert stage.scheduler.snapshot().others_bytes == 10 * GB
+    assert stage.scheduler.snapshot(stage.now_s).others_bytes == 10 * GB
 
 
 def test_other_processes_take_nothing_from_a_budget_below_the_card() -> None:
@@ -702,7 +765,7 @@ def test_where_the_driver_tells_no_processes_apart_all_beyond_the_models_is_othe
 
     stage.wait(0, Reading(total_bytes=16 * GB, used_bytes=11 * GB, own_bytes=None))
 
-    assert stage.scheduler.snapshot().others_bytes == 2 * GB
+    assert stage.scheduler.snapshot(stage.now_s).others_bytes == 2 * GB
 
 
 def test_a_model_that_proves_larger_than_it_was_thought_pushes_the_others_back_into_the_budget() -> None:
@@ -718,6 +781,291 @@ def test_a_model_that_proves_larger_than_it_was_thought_pushes_the_others_back_i
 
 
 # Time.
+
+
+# Pin, unload, idle.
+
+
+def test_a_pin_keeps_a_resident_model_and_unpinning_it_makes_room_at_once() -> None:
+    stage = Stage("llm 9", "llm 13")
+    stage.use("llm 9")
+    stage.pin("llm 9", True)
+    assert stage["llm 9"].pinned
+
+    waiting = stage.request("llm 13")
+    assert stage.moves == []
+    stage.pin("llm 9", False)
+
+    assert stage.moves == ["unload llm 9", "load llm 13"]
+    assert stage.granted == [waiting]
+
+
+def test_a_pinned_model_is_passed_over_for_one_that_would_go_later() -> None:
+    stage = Stage("llm 4", "asr 4", "llm 9")
+    stage.use("llm 4", "asr 4")
+    stage.pin("llm 4", True)
+
+    stage.request("llm 9")
+
+    assert stage.moves == ["unload asr 4", "load llm 9"]
+
+
+def test_unloading_takes_even_a_pinned_model_that_is_idle_and_nothing_that_is_of_use() -> None:
+    stage = Stage(model("llm 4", pinned=True), "llm 9", "llm 13", slow=True)
+    stage.unload("llm 4")  # it is not there
+    assert stage.moves == []
+
+    stage.use("llm 4")
+    stage.unload("llm 4")
+    stage.unload("llm 4")  # it is leaving already
+    assert stage.moves == ["unload llm 4"]
+    assert stage.reasons == {"llm 4": "asked"}
+
+    ticket = stage.request("llm 9")
+    with pytest.raises(Busy, match="llm 9 is being waited for"):
+        stage.unload("llm 9")
+    stage.finish("llm 9")
+    with pytest.raises(Busy, match="llm 9 serves at present"):
+        stage.unload("llm 9")
+    stage.release(ticket)
+    stage.request("llm 13")
+    stage.wait(600)
+    with pytest.raises(Busy, match="llm 9 hangs in unloading"):
+        stage.unload("llm 9")
+    with pytest.raises(KeyError):
+        stage.unload("unknown")
+
+
+def test_an_idle_model_leaves_after_its_idle_unload_s_and_not_before() -> None:
+    stage = Stage(model("llm 4", idle_unload_s=300))
+    stage.use("llm 4")
+    used_s = stage.now_s
+    assert stage.scheduler.wake_at_s(stage.now_s) == used_s + 300
+
+    stage.wait(299)
+    assert stage.moves == []
+    stage.wait(1)
+
+    assert stage.moves == ["unload llm 4"]
+    assert stage.reasons == {"llm 4": "idle"}
+    assert stage.scheduler.wake_at_s(stage.now_s) is None
+
+
+def test_a_model_that_serves_or_is_pinned_does_not_expire() -> None:
+    stage = Stage(model("llm 4", idle_unload_s=300), model("tts 2", idle_unload_s=300, pinned=True))
+    stage.use("tts 2")
+    stage.request("llm 4")
+    stage.wait(10_000)
+
+    assert stage.loaded == {"llm 4", "tts 2"}
+
+
+# What Ollama's scheduler learnt the hard way. Memory that returns half a second after an unload, and an error in an
+# unload, are in test_arbiter.py.
+
+
+def test_ollama_a_model_that_expires_while_a_request_arrives_is_kept_or_loaded_again() -> None:
+    stage = Stage(model("llm 4", idle_unload_s=300), slow=True)
+    stage.use("llm 4")
+    stage.now_s += 300
+    just_in_time = stage.request("llm 4")
+    stage.wait(0)
+    assert stage.granted == [just_in_time]
+    assert stage.moves == []
+
+    stage.release(just_in_time)
+    stage.wait(300)
+    too_late = stage.request("llm 4")
+    stage.finish("llm 4")
+    stage.finish("llm 4")
+
+    assert stage.moves == ["unload llm 4", "load llm 4"]
+    assert stage.granted == [just_in_time, too_late]
+
+
+def test_ollama_a_burst_of_first_requests_costs_one_load() -> None:
+    stage = Stage(model("llm 4", max_concurrency=4), slow=True)
+    tickets = [stage.request("llm 4") for _ in range(10)]
+    assert stage.moves == ["load llm 4"]
+
+    stage.finish("llm 4")
+
+    assert stage.moves == ["load llm 4"]
+    assert stage.granted == tickets[:4]
+
+
+def test_ollama_a_load_that_runs_out_of_memory_survives_by_one_retry_after_evicting_everything() -> None:
+    stage = Stage("asr 4", "tts 2", "llm 9", slow=True)
+    stage.use("asr 4", "tts 2")
+    ticket = stage.request("llm 9")
+
+    stage.fail("llm 9", MemoryError(), out_of_memory=True)
+    assert sorted(stage.moves[1:]) == ["unload asr 4", "unload tts 2"]
+    for name in ("tts 2", "asr 4", "llm 9"):
+        stage.finish(name)
+
+    assert stage.granted == [ticket]
+
+
+# Out of memory while serving.
+
+
+def test_a_model_that_runs_out_of_memory_while_it_serves_is_granted_to_nobody_and_leaves_once_it_is_idle() -> None:
+    stage = Stage(model("llm 4", max_concurrency=3, pinned=True), slow=True)
+    first, second = stage.request("llm 4"), stage.request("llm 4")
+    stage.finish("llm 4")
+    stage.run_out_of_memory(first)
+    waiting = stage.request("llm 4")
+    assert stage.moves == ["load llm 4"]
+
+    stage.release(second)
+    assert stage.moves == ["load llm 4", "unload llm 4"]
+    assert stage.reasons == {"llm 4": "reload"}
+    stage.finish("llm 4")
+    stage.finish("llm 4")
+
+    assert stage.granted == [first, second, waiting]
+
+
+def test_what_ran_out_of_memory_beside_others_gets_more_than_was_free_next_time() -> None:
+    stage = Stage("llm 9", "asr 4")
+    stage.use("asr 4")
+    stage.run_out_of_memory(stage.request("llm 9"))
+
+    assert stage.beliefs.bytes["llm 9"] == 12 * GB + 1
+    stage.request("llm 9")
+    assert stage.moves == ["load llm 9", "unload llm 9", "unload asr 4", "load llm 9"]
+
+
+def test_what_ran_out_of_memory_with_all_to_itself_can_still_be_loaded() -> None:
+    stage = Stage("llm 9", "llm 15")
+    stage.run_out_of_memory(stage.request("llm 9"))
+    stage.run_out_of_memory(stage.request("llm 15"))
+
+    assert stage.beliefs.bytes == {"llm 9": 9.9 * GB, "llm 15": 16 * GB}
+    assert stage.request("llm 15") in stage.granted
+
+
+# A device that does not answer.
+
+
+def test_while_the_device_does_not_answer_nothing_is_loaded_and_what_is_resident_is_granted() -> None:
+    stage = Stage("llm 4", "tts 2", "asr 4", slow=True)
+    stage.use("llm 4")
+    stage.request("asr 4")
+    queued = stage.request("tts 2")  # loading beside it
+    lost = DeviceError("GPU is lost")
+    stage.wait(0.5, lost)
+
+    assert stage.request("llm 4") in stage.granted
+    stage.finish("tts 2")
+    assert queued in stage.granted
+    stage.do(stage.scheduler.load_failed("asr 4", OSError(), stage.now_s, lost))
+    error = stage.refused[stage.request("asr 4")]
+
+    assert isinstance(error, DeviceLost)
+    assert (error.reason, error.retry_after_s) == ("GPU is lost", DEVICE_RECHECK_S)
+    assert isinstance(stage.scheduler.refusal("asr 4", stage.now_s), DeviceLost)
+    assert stage.scheduler.snapshot(stage.now_s).device_error == "GPU is lost"
+
+
+def test_who_waits_for_room_is_refused_when_the_device_stops_answering() -> None:
+    stage = Stage("llm 9", "llm 13")
+    stage.request("llm 9")
+    waiting = stage.request("llm 13")
+
+    stage.wait(1, DeviceError("GPU is lost"))
+
+    assert isinstance(stage.refused[waiting], DeviceLost)
+
+
+def test_a_silent_device_is_asked_again_and_loads_go_on_when_it_answers() -> None:
+    stage = Stage("llm 9")
+    stage.wait(1, DeviceError("GPU is lost"))
+    assert stage.scheduler.wake_at_s(stage.now_s) == stage.now_s + DEVICE_RECHECK_S
+
+    stage.wait(DEVICE_RECHECK_S, Reading(total_bytes=16 * GB, used_bytes=0, own_bytes=0))
+
+    assert stage.scheduler.snapshot(stage.now_s).device_error is None
+    assert stage.request("llm 9") in stage.granted
+
+
+# What a model holds while it serves.
+
+
+def own(gigabytes: float) -> Reading:
+    return Reading(total_bytes=16 * GB, used_bytes=int(gigabytes * GB), own_bytes=int(gigabytes * GB))
+
+
+def test_what_the_only_busy_model_has_grown_by_is_charged_and_remembered() -> None:
+    stage = Stage("llm 9", "tts 2")
+    stage.use("tts 2")
+    ticket = stage.request("llm 9")
+
+    stage.do(stage.scheduler.release(ticket, stage.now_s, own(12)))
+
+    assert stage["llm 9"].bytes == 10 * GB
+    assert stage.beliefs.bytes == {"llm 9": 10 * GB}
+
+
+def test_growth_beyond_the_budget_pushes_the_idle_out() -> None:
+    stage = Stage("llm 9", "asr 4", "tts 2")
+    stage.use("asr 4", "tts 2")
+    stage.request("llm 9")
+
+    stage.wait(1, Reading(total_bytes=24 * GB, used_bytes=17 * GB, own_bytes=17 * GB))
+
+    assert stage.moves == ["load llm 9", "unload tts 2"]
+    assert stage["llm 9"].bytes == 11 * GB
+
+
+def test_growth_of_several_busy_models_is_nobodys_and_counts_as_used() -> None:
+    stage = Stage("llm 9", "tts 2")
+    stage.request("tts 2")
+    stage.do(stage.scheduler.release(stage.request("llm 9"), stage.now_s, own(13)))
+
+    snapshot = stage.scheduler.snapshot(stage.now_s)
+    assert stage.beliefs.bytes == {}
+    assert (snapshot.unreturned_bytes, snapshot.available_bytes) == (2 * GB, 3 * GB)
+
+
+# What people are told.
+
+
+def test_a_waiter_knows_its_place_and_what_it_waits_for() -> None:
+    stage = Stage("llm 9", "llm 13", "tts 2", slow=True)
+    stage.beliefs.load_s = {"llm 9": 20, "llm 13": 30}
+    held = stage.request("llm 9")
+    loading = stage.scheduler.waiting(held, stage.now_s + 5)
+    assert loading == Wait(1, "load", 25, 15)
+    stage.now_s += 20
+    stage.finish("llm 9")
+
+    first, second = stage.request("llm 13"), stage.request("llm 13")
+
+    assert stage.scheduler.waiting(held, stage.now_s) is None
+    assert stage.scheduler.waiting(first, stage.now_s) == Wait(1, "eviction", None, 30)
+    assert stage.scheduler.waiting(second, stage.now_s) == Wait(2, "eviction", None, 30)
+    assert [wait.position for wait in stage["llm 13"].queue] == [1, 2]
+    assert stage["llm 13"].predicted_bytes == 13 * GB
+
+
+def test_who_is_refused_is_told_to_come_back_after_the_loads_and_leases_before_it() -> None:
+    stage = Stage("llm 9", "llm 13", queue_per_model=1)
+    stage.beliefs.load_s = {"llm 13": 30}
+    ticket = stage.request("llm 9")
+    stage.request("llm 13")
+
+    error = stage.refused[stage.request("llm 13")]
+    assert isinstance(error, QueueFull)
+    assert error.retry_after_s == 30
+
+    stage.now_s += 8
+    stage.cancel(ticket)
+    assert stage.scheduler.retry_after_s("llm 9", stage.now_s) > 0
+
+
+# Time, and the end.
 
 
 def test_it_wakes_when_a_waiter_becomes_overdue_and_when_a_load_takes_too_long() -> None:

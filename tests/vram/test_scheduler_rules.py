@@ -6,19 +6,24 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from vram.effect import Effect, Grant, Load, Refuse, Unload
+from vram.device import DeviceError, Reading
+from vram.effect import Effect, Grant, Load, Refuse, Unload, UnloadReason
+from vram.ledger import Figures
 from vram.model import PRIORITY, ModelSpec, Task
+from vram.refusal import Busy
 from vram.scheduler import Scheduler
 
 BUDGET_BYTES = 16
 MAX_WAIT_S: dict[Task, float] = {"asr": 1, "tts": 2, "llm": 20}
 LOAD_S = 50
+IDLE_UNLOAD_S = 30
 MODELS = {
     model.id: model
     for model in (
         ModelSpec("asr", "asr", 4, max_concurrency=2),
         ModelSpec("tts", "tts", 2),
         ModelSpec("pinned", "tts", 1, pinned=True),
+        ModelSpec("fading", "tts", 2, idle_unload_s=IDLE_UNLOAD_S),
         ModelSpec("small", "llm", 4, max_concurrency=3),
         ModelSpec("middle", "llm", 9),
         ModelSpec("large", "llm", 13, max_concurrency=2),
@@ -33,9 +38,21 @@ class Beliefs:
     """A ledger in memory."""
 
     bytes: dict[str, int] = field(default_factory=dict)
+    load_s: dict[str, float] = field(default_factory=dict)
 
     def bytes_for(self, model: ModelSpec) -> int:
         return self.bytes.get(model.id, model.estimate_bytes)
+
+    def figures(self, model: ModelSpec) -> Figures:
+        return Figures(model.estimate_bytes, None, self.load_s.get(model.id))
+
+    def loaded(self, model: ModelSpec, measured_bytes: int | None, took_s: float) -> None:
+        self.load_s[model.id] = took_s
+        if measured_bytes is not None:
+            self.bytes[model.id] = measured_bytes
+
+    def peaked(self, model: ModelSpec, taken_bytes: int) -> None:
+        self.bytes[model.id] = taken_bytes
 
     def out_of_memory(self, model: ModelSpec, offered_bytes: int) -> None:
         self.bytes[model.id] = offered_bytes + 1
@@ -61,6 +78,9 @@ class Events(RuleBasedStateMachine):
         self.held: dict[int, str] = {}
         self.phases = dict.fromkeys(MODELS, "absent")
         self.used_s = dict.fromkeys(MODELS, 0.0)
+        self.pinned = {"pinned"}
+        self.spent: set[str] = set()
+        self.device_lost = False
 
     # What may happen.
 
@@ -71,11 +91,16 @@ class Events(RuleBasedStateMachine):
         self.follow(self.scheduler.request(self.arrivals, name, self.now_s))
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), out_of_memory=st.sampled_from((False, False, False, True)))
+    def release(self, data: st.DataObject, out_of_memory: bool) -> None:
         ticket = data.draw(st.sampled_from(sorted(self.held)))
-        self.used_s[self.held.pop(ticket)] = self.now_s
-        self.follow(self.scheduler.release(ticket, self.now_s))
+        name = self.held.pop(ticket)
+        self.used_s[name] = self.now_s
+        if out_of_memory:
+            self.spent.add(name)
+        self.follow(self.scheduler.release(ticket, self.now_s, out_of_memory=out_of_memory))
+        if name in self.spent and name not in self.held.values():
+            assert self.phases[name] != "resident", "a model that ran out of memory stayed"
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -96,6 +121,35 @@ class Events(RuleBasedStateMachine):
         self.phases[name] = "absent"
         effects = self.scheduler.load_failed(name, OSError(), self.now_s, out_of_memory=out_of_memory)
         self.follow(effects, in_order=not out_of_memory)
+
+    @rule(name=st.sampled_from(sorted(MODELS)), pinned=st.booleans())
+    def pin(self, name: str, pinned: bool) -> None:
+        (self.pinned.add if pinned else self.pinned.discard)(name)
+        self.follow(self.scheduler.pin(name, pinned, self.now_s))
+
+    @rule(name=st.sampled_from(sorted(MODELS)))
+    def unload(self, name: str) -> None:
+        wanted = {*self.held.values(), *(each for each, _ in self.waiting.values())}
+        try:
+            effects = self.scheduler.unload(name, self.now_s)
+        except Busy:
+            assert name in wanted or self.phases[name] == "loading" or self.stuck(name)
+            return
+        assert name not in wanted
+        self.follow(effects)
+        assert self.phases[name] in ("absent", "unloading")
+
+    @rule()
+    def lose_device(self) -> None:
+        self.device_lost = True
+        self.follow(self.scheduler.tick(self.now_s, DeviceError("GPU is lost")))
+
+    @precondition(lambda self: self.device_lost)
+    @rule()
+    def find_device(self) -> None:
+        self.device_lost = False
+        held_bytes = self.scheduler.snapshot(self.now_s).charged_bytes
+        self.follow(self.scheduler.tick(self.now_s, Reading(BUDGET_BYTES, held_bytes, held_bytes)))
 
     @rule(seconds=st.sampled_from((0.5, 1, 2, 20, LOAD_S)))
     def time_passes(self, seconds: float) -> None:
@@ -118,29 +172,50 @@ class Events(RuleBasedStateMachine):
                     del self.waiting[ticket]
                 case Load(name):
                     assert self.phases[name] == "absent", "loaded twice"
+                    assert not self.device_lost, "loaded onto a device that does not answer"
                     self.phases[name] = "loading"
-                case Unload(name):
+                case Unload(name, reason):
                     assert self.phases[name] == "resident"
                     assert name not in self.held.values(), "a busy model was evicted"
-                    assert late or not MODELS[name].pinned, "a pinned model was evicted"
+                    self.check_reason(name, reason, late=late)
                     self.phases[name] = "unloading"
-                    evicted.append(name)
-        if in_order:
-            self.check_evictions(evicted)
+                    if reason == "room":
+                        evicted.append(name)
+        if in_order and evicted:
+            self.check_order(evicted)
+            self.check_need(evicted)
+
+    def check_reason(self, name: str, reason: UnloadReason, *, late: bool) -> None:
+        if reason in ("room", "idle"):
+            assert late or name not in self.pinned, "a pinned model was evicted"
+        if reason == "idle" and not late:
+            assert name == "fading"
+            assert self.now_s - 0.001 >= self.used_s[name] + IDLE_UNLOAD_S - 0.01
+        assert (reason == "reload") == (name in self.spent)
 
     def check_grant(self, ticket: int, name: str) -> None:
         assert self.waiting[ticket][0] == name
         assert self.phases[name] == "resident"
+        assert name not in self.spent
         assert list(self.held.values()).count(name) < MODELS[name].max_concurrency
         for earlier, (other, arrived_s) in self.waiting.items():
             overdue = self.now_s - 0.001 >= arrived_s + MAX_WAIT_S[MODELS[other].task]
             assert not (earlier < ticket and other == name), "overtaken on its own model"
             assert not (earlier < ticket and overdue and self.phases[other] != "resident"), "overtaken after max_wait_s"
 
-    def check_evictions(self, evicted: list[str]) -> None:
+    def check_need(self, evicted: list[str]) -> None:
+        """Nobody was evicted whom the one newcomer did not need."""
+        snapshot = self.scheduler.snapshot(self.now_s)
+        newcomers = [each for each in snapshot.models if each.phase == "absent" and each.waiting]
+        if len(newcomers) == 1:
+            leaving_bytes = sum(each.bytes for each in snapshot.models if each.phase == "unloading" and not each.stuck)
+            (last_bytes,) = (each.bytes for each in snapshot.models if each.id == evicted[-1])
+            assert snapshot.available_bytes + leaving_bytes - last_bytes < newcomers[0].bytes, "a needless eviction"
+
+    def check_order(self, evicted: list[str]) -> None:
         """Whatever is evicted, every idle model below it went before it."""
         busy = {*self.held.values(), *(name for name, _ in self.waiting.values())}
-        spared = [name for name in self.resident() if name not in busy and not MODELS[name].pinned]
+        spared = [name for name in self.resident() if name not in busy and name not in self.pinned]
         assert not any(self.rank(below) < self.rank(gone) for gone in evicted for below in spared)
 
     def rank(self, name: str) -> tuple[int, float]:
@@ -149,12 +224,16 @@ class Events(RuleBasedStateMachine):
     def arrive(self, name: str) -> None:
         if self.phases[name] == "unloading":
             self.phases[name] = "absent"
+            self.spent.discard(name)
             self.follow(self.scheduler.unloaded(name, self.now_s))
             return
-        late = next(each for each in self.scheduler.snapshot().models if each.id == name).stuck
+        late = self.stuck(name)
         self.phases[name] = "resident"
         self.used_s[name] = self.now_s
         self.follow(self.scheduler.loaded(name, self.now_s), in_order=not late, late=late)
+
+    def stuck(self, name: str) -> bool:
+        return next(each.stuck for each in self.scheduler.snapshot(self.now_s).models if each.id == name)
 
     def moving(self) -> list[str]:
         return sorted(name for name, phase in self.phases.items() if phase in ("loading", "unloading"))
@@ -164,15 +243,17 @@ class Events(RuleBasedStateMachine):
 
     @invariant()
     def the_budget_holds(self) -> None:
-        snapshot = self.scheduler.snapshot()
+        snapshot = self.scheduler.snapshot(self.now_s)
         assert snapshot.charged_bytes == sum(each.bytes for each in snapshot.models if each.phase != "absent")
         assert snapshot.charged_bytes <= BUDGET_BYTES
 
     @invariant()
     def both_accounts_agree(self) -> None:
-        for state in self.scheduler.snapshot().models:
+        for state in self.scheduler.snapshot(self.now_s).models:
             assert state.phase == self.phases[state.id]
             assert state.leases == list(self.held.values()).count(state.id)
+            assert state.pinned == (state.id in self.pinned)
+            assert len(state.queue) == state.waiting
             assert state.waiting == sum(name == state.id for name, _ in self.waiting.values())
 
     @invariant()
@@ -182,8 +263,18 @@ class Events(RuleBasedStateMachine):
             wake_at_s = self.scheduler.wake_at_s(self.now_s)
             assert self.held or self.moving() or wake_at_s is not None
 
+    @invariant()
+    def every_waiter_has_its_place(self) -> None:
+        for ticket in self.waiting:
+            wait = self.scheduler.waiting(ticket, self.now_s)
+            assert wait is not None
+            assert 1 <= wait.position <= len(self.waiting)
+        assert all(self.scheduler.waiting(ticket, self.now_s) is None for ticket in self.held)
+
     def teardown(self) -> None:
         """Time goes on, loads end, whoever holds lets go: then nobody is left."""
+        if self.device_lost:
+            self.find_device()
         for _ in range(20 + 4 * self.arrivals):
             for ticket in sorted(self.held):
                 self.used_s[self.held.pop(ticket)] = self.now_s
