@@ -12,7 +12,7 @@ LOCK := ../$(VENV)/uv pip compile --quiet --no-cache --upgrade --universal --pyt
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models demo serve test lint lock
+.PHONY: help setup models demo serve test bench lint lock
 
 help:  ## print this
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -31,6 +31,9 @@ serve: setup  ## serve the models of litellm_config.yaml on 127.0.0.1:8081
 
 test: models  ## run the tests; ARGS="-k word" goes to pytest
 	@$(VENV)/python -m pytest $(ARGS)
+
+bench: setup  ## measure: NAME=vram-sim ARGS="--events 50000"; without NAME, list what can be asked
+	@$(VENV)/python -m bench $(NAME) $(ARGS)
 
 lint: setup  ## ruff and mypy --strict
 	@$(VENV)/ruff check

@@ -1,0 +1,22 @@
+"""`python -m bench NAME [options]`: one question, asked of this machine."""
+
+import importlib
+import sys
+
+QUESTIONS = {
+    "vram-sim": "Does the scheduler keep its rules, and what does it cost beside others'?",
+}
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] not in QUESTIONS:
+        print("python -m bench NAME [options]")
+        for name, question in QUESTIONS.items():
+            print(f"  {name:12} {question}")
+        return 2
+    name, *options = arguments
+    status: int = importlib.import_module(f"bench.{name.replace('-', '_')}").main(options)
+    return status
+
+
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,365 @@
+"""What must hold after every event, whatever happens: checked from events and effects against the truth.
+
+The account here is kept apart from the scheduler's: who waits, who holds, what is where, and what each model really
+takes. The scheduler's own word (its snapshot) is taken only for what it charges and what it has made of readings, and
+a charge must never be less than what was believed at the load and measured after it.
+
+Budget. Models that take no more than they are charged never take more than the budget together. What goes beyond (a
+first load that proves larger, growth while serving, memory that comes back late) can be known only from a reading on.
+From then on no load may begin that does not fit by what is known, and idle models leave as soon as there are any, until
+the budget holds. Other processes cannot take what models hold; a load must fit beside them as they were last read.
+
+Evictions. Exactly those that bench.rules finds, for every event after which somebody waits for a model that is absent.
+
+Order. A waiter is overdue when it has waited for its task's max_wait_s and its model is not resident. No later arrival
+is granted before it, nor before an earlier one for the same model.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench import rules
+from bench.card import Card
+from vram.device import DeviceError, Reading
+from vram.effect import Effect, Grant, Load, Refuse, Unload, UnloadReason
+from vram.model import PRIORITY, ModelSpec, Task
+from vram.scheduler import Scheduler, Sizes
+from vram.snapshot import ModelState, Phase, Snapshot
+
+LOOK_EVERY = 64
+"""Events between comparisons of the whole account with the scheduler's."""
+
+
+class Violation(Exception):
+    """A rule did not hold."""
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """One model, as far as events and effects tell."""
+
+    spec: ModelSpec
+    max_wait_s: float
+    pinned: bool
+    phase: Phase = "absent"
+    stuck: bool = False
+    spent: bool = False
+    since_s: float = 0.0
+    used_s: float = 0.0
+    leases: int = 0
+    waiters: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def evictable(self) -> bool:
+        return self.phase == "resident" and not self.leases and not self.waiters and not self.pinned
+
+    def oldest(self) -> tuple[int, bool, float]:
+        """The oldest ticket, and when it becomes overdue."""
+        ticket, asked_s = next(iter(self.waiters.items()))
+        return ticket, self.phase != "resident", asked_s + self.max_wait_s
+
+
+class Account:
+    """Told of every event before the scheduler is, and of its effects by `follow`, which raises Violation.
+
+    load_s: after which a load or an unload that is under way is given up
+    """
+
+    def __init__(
+        self,
+        models: Iterable[ModelSpec],
+        scheduler: Scheduler,
+        sizes: Sizes,
+        card: Card,
+        budget_bytes: int,
+        max_wait_s: Mapping[Task, float],
+        load_s: float,
+    ) -> None:
+        self.places = {model.id: Place(model, max_wait_s[model.task], model.pinned) for model in models}
+        self.waiting: dict[int, Place] = {}
+        self.held: dict[int, Place] = {}
+        self.moving: dict[str, Place] = {}
+        self._awaited: dict[str, Place] = {}
+        self._scheduler = scheduler
+        self._sizes = sizes
+        self._card = card
+        self._budget_bytes = budget_bytes
+        self._load_s = load_s
+        self._now_s = 0.0
+        self._events = 0
+        self._stopping = False
+        self._late = False
+        self._measured: tuple[Place, int] | None = None
+        self._still: Reading | None = None
+        """The last reading that was handed while nothing moved, unless something has moved since."""
+
+    # What happens.
+
+    def request(self, ticket: int, model: str, now_s: float) -> None:
+        self._now_s = now_s
+        place = self._awaited[model] = self.waiting[ticket] = self.places[model]
+        place.waiters[ticket] = now_s
+
+    def release(self, ticket: int, now_s: float, *, out_of_memory: bool = False) -> None:
+        self._now_s = now_s
+        place = self.held.pop(ticket)
+        place.leases -= 1
+        place.used_s = now_s
+        place.spent |= out_of_memory
+
+    def cancel(self, ticket: int, now_s: float) -> None:
+        self._now_s = now_s
+        if ticket in self.waiting:
+            self._leave(ticket)
+        elif ticket in self.held:
+            self.release(ticket, now_s)
+
+    def pin(self, model: str, pinned: bool, now_s: float) -> None:
+        self._now_s = now_s
+        self.places[model].pinned = pinned
+
+    def loaded(self, model: str, measured_bytes: int | None, now_s: float) -> None:
+        self._now_s = now_s
+        place = self.moving.pop(model)
+        place.phase = "resident"
+        place.used_s = now_s
+        self._late, place.stuck = place.stuck, False
+        if measured_bytes is not None:
+            self._measured = place, measured_bytes
+
+    def absent(self, model: str, now_s: float) -> None:
+        """Its load failed, or its unload is over."""
+        self._now_s = now_s
+        place = self.moving.pop(model)
+        place.phase = "absent"
+        place.stuck = place.spent = False
+
+    def tick(self, now_s: float) -> None:
+        self._now_s = now_s
+        for place in self.moving.values():
+            place.stuck |= now_s >= place.since_s + self._load_s
+
+    def stop(self, now_s: float) -> None:
+        self._now_s = now_s
+        self._stopping = True
+
+    # What must follow.
+
+    def follow(
+        self, effects: Sequence[Effect], reading: Reading | DeviceError | None = None, *, retry: bool = False
+    ) -> None:
+        """retry: a load ran out of memory for the first time, so that all that is idle leaves before it is repeated."""
+        if isinstance(reading, Reading):
+            self._still = None if self.moving else reading
+        loads: list[Place] = []
+        evicted: list[Place] = []
+        decided = not (self._late or self._stopping or retry)
+        for effect in effects:
+            match effect:
+                case Grant(ticket, model):
+                    self._grant(ticket, model)
+                case Refuse(ticket):
+                    if ticket not in self.waiting:
+                        raise Violation(f"ticket {ticket} is refused, but does not wait")
+                    self._leave(ticket)
+                case Load(model):
+                    loads.append(self._load(model))
+                case Unload(model, reason):
+                    place = self._unload(model, reason)
+                    if reason == "room":
+                        evicted.append(place)
+        self._late = False
+        self._events += 1
+        snapshot: Snapshot | None = None
+        if decided and (evicted or any(place.phase == "absent" for place in self._awaited.values())):
+            snapshot = self._look()
+            self._check_evictions(snapshot, loads, evicted)
+        if loads or self._measured is not None or self._events % LOOK_EVERY == 0:
+            self._check_charges(snapshot or self._look(), loads)
+        if self.moving:
+            self._still = None
+        own_bytes = self._own_bytes()
+        if own_bytes > self._budget_bytes:
+            self._check_budget(snapshot or self._look(), own_bytes, loads, decided)
+
+    def close(self) -> None:
+        """All has come to rest: nobody may be left waiting, holding or on the way."""
+        self._look()
+        if self.waiting or self.held or self.moving:
+            raise Violation(f"{len(self.waiting)} wait and {len(self.held)} hold although nothing happens any more")
+        if self._stopping and not self._scheduler.empty:
+            raise Violation("stopped, but models are left on the device")
+
+    def _leave(self, ticket: int) -> None:
+        place = self.waiting.pop(ticket)
+        del place.waiters[ticket]
+        if not place.waiters:
+            del self._awaited[place.spec.id]
+
+    def _grant(self, ticket: int, model: str) -> None:
+        place = self.places[model]
+        if self.waiting.get(ticket) is not place:
+            raise Violation(f"ticket {ticket} is granted {model}, but does not wait for it")
+        if place.phase != "resident" or place.spent:
+            raise Violation(f"{model} is granted while it is {'spent' if place.spent else place.phase}")
+        if place.leases >= place.spec.max_concurrency:
+            raise Violation(f"{model} has more leases than it may")
+        for other in self._awaited.values():
+            if other.phase == "resident" and other is not place:
+                continue
+            first, swaps, overdue_s = other.oldest()
+            if first < ticket and (other is place or (swaps and self._now_s >= overdue_s)):
+                raise Violation(f"ticket {ticket} overtakes {first}, which may not be overtaken any more")
+        self._leave(ticket)
+        self.held[ticket] = place
+        place.leases += 1
+        place.used_s = self._now_s
+
+    def _load(self, model: str) -> Place:
+        place = self.places[model]
+        if place.phase != "absent":
+            raise Violation(f"{model} is loaded while it is {place.phase}")
+        if not place.waiters:
+            raise Violation(f"{model} is loaded for nobody")
+        place.phase = "loading"
+        place.since_s = self._now_s
+        self.moving[model] = place
+        return place
+
+    def _unload(self, model: str, reason: UnloadReason) -> Place:
+        place = self.places[model]
+        if place.phase != "resident":
+            raise Violation(f"{model} is unloaded while it is {place.phase}")
+        if place.leases:
+            raise Violation(f"{model} is unloaded although it serves")
+        match reason:
+            case "room" if place.pinned:
+                raise Violation(f"{model} is evicted although it is pinned")
+            case "idle" if not self._late:
+                since_s = self._now_s - place.used_s
+                limit_s = place.spec.idle_unload_s
+                if place.pinned or place.waiters or limit_s is None or since_s < limit_s - 1e-6:
+                    raise Violation(f"{model} is unloaded as idle after {since_s:g} s")
+            case "reload" if not place.spent:
+                raise Violation(f"{model} is unloaded to be loaded afresh, for no reason")
+            case "stopping" if not self._stopping:
+                raise Violation(f"{model} is unloaded although nobody stops")
+        place.phase = "unloading"
+        place.since_s = self._now_s
+        self.moving[model] = place
+        return place
+
+    def _look(self) -> Snapshot:
+        """What the scheduler says, once it is seen to agree with the account."""
+        snapshot = self._scheduler.snapshot(self._now_s)
+        for state in snapshot.models:
+            place = self.places[state.id]
+            said = (state.phase, state.stuck, state.pinned, state.leases, state.waiting)
+            if said != (place.phase, place.stuck, place.pinned, place.leases, len(place.waiters)):
+                raise Violation(f"of {state.id} the scheduler says {said}")
+        return snapshot
+
+    def _own_bytes(self) -> int:
+        """What all models take or are about to take, and what has not come back."""
+        card = self._card
+        own_bytes = card.own_bytes
+        for place in self.moving.values():
+            if place.phase == "loading":
+                own_bytes += card.true_bytes[place.spec.id]
+        return own_bytes
+
+    def _check_charges(self, snapshot: Snapshot, loads: Sequence[Place]) -> None:
+        """Models are charged what they are known to take, and what begins to load fits beside all that is known."""
+        charged = {state.id: state.bytes for state in snapshot.models if state.phase != "absent"}
+        if sum(charged.values()) != snapshot.charged_bytes:
+            raise Violation("the charges of the models do not add up")
+        if self._measured is not None:
+            place, measured_bytes = self._measured
+            self._measured = None
+            if charged[place.spec.id] < measured_bytes:
+                raise Violation(f"{place.spec.id} is charged less than was measured")
+        new_bytes = 0
+        for place in loads:
+            new_bytes += charged[place.spec.id]
+            if charged[place.spec.id] < self._sizes.bytes_for(place.spec):
+                raise Violation(f"{place.spec.id} is charged less than it is believed to take")
+        if not loads:
+            return
+        if snapshot.charged_bytes > self._budget_bytes:
+            raise Violation("a load begins that does not fit the budget by what models are charged")
+        if self._still is None:
+            return
+        own_bytes = self._still.own_bytes or 0
+        if own_bytes + new_bytes > self._budget_bytes:
+            raise Violation("a load begins that does not fit the budget as it was read")
+        if self._still.used_bytes + new_bytes > self._still.total_bytes:
+            raise Violation("a load begins that does not fit the card as it was read")
+
+    def _check_budget(self, snapshot: Snapshot, own_bytes: int, loads: Sequence[Place], decided: bool) -> None:
+        card = self._card
+        unknown_bytes = card.late_bytes
+        if card.tells == "own":
+            unknown_bytes = max(0, card.late_bytes - snapshot.unreturned_bytes)
+        leaving_bytes = 0
+        for state in snapshot.models:
+            true_bytes = self._true_bytes(state)
+            unknown_bytes += max(0, true_bytes - state.bytes)
+            if state.phase == "unloading" and not state.stuck:
+                leaving_bytes += min(true_bytes, state.bytes)
+        over_bytes = own_bytes - unknown_bytes - self._budget_bytes
+        if over_bytes <= 0:
+            return
+        if loads:
+            raise Violation(f"over the budget by {over_bytes} that were known")
+        if decided and over_bytes > leaving_bytes and any(place.evictable for place in self.places.values()):
+            raise Violation(f"stays {over_bytes} over the budget although a model is idle")
+
+    def _true_bytes(self, state: ModelState) -> int:
+        if state.phase == "absent":
+            return 0
+        return self._card.held_bytes.get(state.id, self._card.true_bytes[state.id])
+
+    def _check_evictions(self, snapshot: Snapshot, loads: Sequence[Place], evicted: Sequence[Place]) -> None:
+        """Undoes the event's own swaps, and asks bench.rules who should leave."""
+        present: list[rules.Present] = []
+        newcomers: list[rules.Newcomer] = []
+        capacity_bytes = self._budget_bytes
+        if self._card.tells != "nothing":
+            capacity_bytes = min(capacity_bytes, self._card.total_bytes - snapshot.others_bytes)
+        free_bytes = capacity_bytes - snapshot.unreturned_bytes
+        kept_bytes = snapshot.unreturned_bytes
+        for state in snapshot.models:
+            place = self.places[state.id]
+            rank = PRIORITY[state.task]
+            if place.phase == "absent" or place in loads:
+                if place.waiters:
+                    ticket, _, overdue_s = place.oldest()
+                    overdue = self._now_s >= overdue_s
+                    facts = state.id, rank, place.used_s, state.bytes, place.pinned, ticket, overdue, place in loads
+                    newcomers.append(rules.Newcomer(*facts))
+                continue
+            leaving = place.phase == "unloading" and not place.stuck and place not in evicted
+            if leaving:
+                continue
+            free_bytes -= state.bytes
+            kept_bytes += state.bytes
+            if not place.stuck:
+                busy = place.leases > 0 or place.phase == "loading"
+                wanted_by = next(iter(place.waiters), None)
+                present.append(rules.Present(state.id, rank, place.used_s, state.bytes, busy, place.pinned, wanted_by))
+        over_bytes = kept_bytes - self._budget_bytes
+        expected: list[rules.Present] = []
+        if over_bytes > 0:
+            expected = rules.overdraft([model for model in present if not self._loading(model)], over_bytes)
+            free_bytes += sum(model.bytes for model in expected)
+            present = [model for model in present if model not in expected]
+        expected += rules.evictions(present, newcomers, free_bytes)
+        wanted = {model.name for model in expected}
+        done = {place.spec.id for place in evicted}
+        if done - wanted:
+            raise Violation(f"needless eviction of {sorted(done - wanted)}; {sorted(wanted)} would do")
+        if wanted - done:
+            raise Violation(f"{sorted(wanted - done)} should have left")
+
+    def _loading(self, model: rules.Present) -> bool:
+        return self.places[model.name].phase == "loading"

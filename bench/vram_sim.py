@@ -1,0 +1,92 @@
+"""`python -m bench vram-sim`: the scheduler under random events, then beside others on recorded requests. No GPU."""
+
+import argparse
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from bench.beliefs import Beliefs
+from bench.chaos import Tally, chaos
+from bench.peers import Fifo, LlamaSwap, Ollama
+from bench.replay import Decides, Outcome, Replay
+from bench.trace import Trace, read_trace
+from vram.model import Task
+from vram.scheduler import Scheduler
+
+MAX_WAIT_S: Mapping[Task, float] = {"asr": 1, "tts": 2, "llm": 20}
+"""As litellm_config.yaml ships them."""
+
+TASKS: tuple[Task, ...] = ("asr", "tts", "llm")
+
+
+def llmux(trace: Trace) -> Decides:
+    return Scheduler(
+        trace.models,
+        Beliefs(),
+        trace.budget_bytes,
+        max_wait_s=MAX_WAIT_S,
+        queue_per_model=64,
+        queue_total=256,
+        load_s=600,
+    )
+
+
+SCHEDULERS: Mapping[str, Callable[[Trace], Decides]] = {
+    "llmux": llmux,
+    "FIFO, LRU": lambda trace: Fifo(trace.models, trace.budget_bytes),
+    "llama-swap": lambda trace: LlamaSwap(trace.models, trace.budget_bytes),
+    "Ollama, 5 min": lambda trace: Ollama(trace.models, trace.budget_bytes, 300),
+    "Ollama, forever": lambda trace: Ollama(trace.models, trace.budget_bytes, None),
+}
+
+
+def main(options: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench vram-sim", description=__doc__)
+    parser.add_argument("--events", type=int, default=1_000_000, help="random events (default 1,000,000)")
+    parser.add_argument("--seed", type=int, default=1, help="of the random events (default 1)")
+    chosen = parser.parse_args(options)
+    print(f"{platform.machine()}, Python {platform.python_version()}")
+    started_s = time.monotonic()
+    tally = chaos(chosen.events, chosen.seed)
+    print("\n".join(tallied(tally, chosen.seed, time.monotonic() - started_s)))
+    for name in ("abaacabc", "abaacabc-slow", "day"):
+        trace = read_trace(name)
+        print(
+            "\n".join(["", *compared(trace, {each: Replay(trace, of(trace)).run() for each, of in SCHEDULERS.items()})])
+        )
+    return 1 if tally.violations else 0
+
+
+def tallied(tally: Tally, seed: int, took_s: float) -> Iterable[str]:
+    events = tally.events.total()
+    yield f"{events} events, {tally.ticks} ticks, {tally.episodes} episodes, seed {seed}"
+    yield f"{len(tally.violations)} violations"
+    yield from (f"  {violation}" for violation in tally.violations[:10])
+    yield f"{took_s:.1f} s, {events / took_s:.0f} events/s"
+    for counts in (tally.events, tally.effects):
+        yield ", ".join(f"{name} {count}" for name, count in counts.most_common())
+
+
+def compared(trace: Trace, outcomes: Mapping[str, Outcome]) -> Iterable[str]:
+    tasks = [task for task in TASKS if task in outcomes["llmux"].waits_s]
+    yield f"{trace.about}: {len(trace.requests)} requests"
+    yield f"{'':16}{'loads':>7}{'lone':>7}{'evicted':>9}" + "".join(f"{task + ' p50/p95/max s':>24}" for task in tasks)
+    for name, outcome in outcomes.items():
+        row = f"{name:16}{outcome.loads:>7}{outcome.lone_loads:>7}{outcome.evictions:>9}"
+        for task in tasks:
+            row += f"{' / '.join(f'{outcome.quantile_s(task, share):.1f}' for share in (0.5, 0.95, 1)):>24}"
+        yield row
+    yield from goals(outcomes, tasks)
+
+
+def goals(outcomes: Mapping[str, Outcome], tasks: Iterable[Task]) -> Iterable[str]:
+    ours = outcomes["llmux"]
+    share = ours.loads / outcomes["FIFO, LRU"].loads
+    yield f"llmux loads {share:.0%} of FIFO's"
+    for task in tasks:
+        best, name = min(
+            (outcome.quantile_s(task, 0.95), name) for name, outcome in outcomes.items() if name != "llmux"
+        )
+        wait_s = ours.quantile_s(task, 0.95)
+        verdict = "no worse than any" if wait_s <= best else f"worse than {name}'s {best:.2f} s"
+        yield f"{task} p95 {wait_s:.2f} s: {verdict}"
