@@ -20,7 +20,7 @@ import llama_cpp.llama_cpp as llama
 from llmux.config import Model
 from llmux.errors import ContextLengthExceeded, InvalidRequest, LlmuxError, LoadFailed, WeightsMissing
 from providers.dialect import spans
-from providers.runtime import Piece, Sampling
+from providers.runtime import Image, Piece, Sampling
 from providers.worker import Cancelled, Worker
 
 _logger = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class LlamaCpp:
     chat_template: str
     special_tokens: Mapping[str, str]
     control_tokens: Collection[str]
+    image_token: str | None = None
     context: int
 
     def __init__(self, name: str) -> None:
@@ -72,7 +73,7 @@ class LlamaCpp:
         """Load the weights; `close` is due even when this fails."""
         await self._worker.run(partial(self._open, path, context))
 
-    def generate(self, prompt: str, sampling: Sampling) -> AsyncGenerator[Piece, None]:
+    def generate(self, prompt: str, sampling: Sampling, images: Sequence[Image] = ()) -> AsyncGenerator[Piece, None]:
         return self._worker.stream(partial(self._generate, prompt, sampling))
 
     async def close(self) -> None:

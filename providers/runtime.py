@@ -22,6 +22,9 @@ import numpy.typing as npt
 Samples = npt.NDArray[np.float32]
 """Mono sound in [-1, 1], shape (samples,)."""
 
+Image = npt.NDArray[np.uint8]
+"""RGB, shape (height, width, 3)."""
+
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 
@@ -38,17 +41,29 @@ class Sampling:
 
     max_tokens: most tokens to generate; None means until the context is full
     temperature: 0 is greedy
+    top_k: only the likeliest so many; 0 means all
+    min_p: only those at least so likely as this share of the likeliest
+    frequency_penalty, presence_penalty: as OpenAI defines them, over the tokens of the answer
+    repetition_penalty: divides the logits of tokens seen in prompt and answer (Keskar et al. 2019)
+    logit_bias: added to the logits of these token ids
     """
 
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: Mapping[int, float] | None = None
     seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text as it is generated. Whole characters only: a runtime holds back an unfinished UTF-8 sequence.
+    """Text as it is generated. Whole characters only: a runtime holds back an unfinished UTF-8 sequence. Control tokens
+    stand in it by their text, but for the one that ended the answer.
 
     tokens: how many tokens this piece stands for
     prompt_tokens: length of the prompt, the same on every piece: a reader may stop before the last
@@ -68,17 +83,20 @@ class ChatRuntime(Runtime, Protocol):
     chat_template: the model's own Jinja template
     special_tokens: what the template may name, such as bos_token and eos_token
     control_tokens: every text that steers the model where it stands for a token, such as <|im_end|>
+    image_token: what the template writes for an image; None: the model sees no images
     context: longest prompt and answer together, in tokens
     """
 
     chat_template: str
     special_tokens: Mapping[str, str]
     control_tokens: Collection[str]
+    image_token: str | None
     context: int
 
-    def generate(self, prompt: str, sampling: Sampling) -> AsyncGenerator[Piece, None]:
+    def generate(self, prompt: str, sampling: Sampling, images: Sequence[Image] = ()) -> AsyncGenerator[Piece, None]:
         """Continue a prompt rendered by providers.dialect, whose spans are tokenised one by one.
 
+        images: one for each image_token in the prompt, in their order
         Raises ContextLengthExceeded before the first piece.
         """
 
