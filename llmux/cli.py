@@ -1,18 +1,12 @@
 """The command line: serve, status, check, keys, weights."""
 
-import asyncio
 import json
-import os
-import signal
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from llmux.config import Config, ConfigError, load_config
 from llmux.keys import KeyFile
-from llmux.litellm_settings import ENVIRONMENT
-from llmux.logs import log_to_stderr
 from llmux.secrets import MASTER_KEY_VARIABLE, master_key
 
 _config_option = click.option(
@@ -55,40 +49,15 @@ def serve(config_path: Path, port: int | None) -> None:
         raise click.ClickException(str(error)) from None
     click.echo(f"llmux: starting with {len(config.virtual)} models, which takes 10 to 20 seconds", err=True)
 
-    os.environ.update(ENVIRONMENT)
-    import uvicorn  # with the gateway it takes seconds to import, which no other command should wait for
-
-    from llmux import gateway
+    from database import DatabaseError
+    from llmux import server  # with uvicorn, for which no other command should wait
     from vram.device import DeviceError
 
-    log_to_stderr()
-
-    class Server(uvicorn.Server):
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            if self.started:
-                asyncio.get_running_loop().call_soon_threadsafe(built.close)
-            super().handle_exit(sig, frame)
-
     try:
-        built = gateway.build(config, key)
-    except DeviceError as error:
+        served = server.serve(config, key, config.settings.port if port is None else port)
+    except (DatabaseError, DeviceError, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    settings = config.settings
-    server = Server(
-        uvicorn.Config(
-            built.app,
-            host=settings.host,
-            port=settings.port if port is None else port,
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=max(1, round(settings.limits.stop_s)),
-        )
-    )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)  # uvicorn raises it again after its orderly stop, which would kill us
-    server.run()
-    if not server.started:
+    if not served:
         raise SystemExit(1)
 
 
