@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from hooks.admission import Admission
 from hooks.authentication import authentication
+from hooks.permission import may_use
 from llmux import client_keys
 from llmux.answer import Answer
 from llmux.arbitration import arbiter_of
@@ -62,12 +63,14 @@ def build(config: Config, master_key: str) -> Gateway:
     litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased)}]
     litellm_audio.install(TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits))
     names = [entry["model_name"] for entry in config.litellm["model_list"]]
-    litellm.callbacks.append(Admission(config, arbiter, [name for name in names if name not in config.virtual]))
+    litellm.callbacks.append(
+        Admission(config, arbiter, may_use, [name for name in names if name not in config.virtual])
+    )
     app = proxy_server.app
     has_database = settings.database != "none"
     if not has_database:
         proxy_server.user_custom_auth = authentication(master_key, KeyFile(config.state_dir))
-    own = routes(arbiter, config, metrics, names, started_s=int(time.time()))
+    own = routes(arbiter, config, metrics, may_use, names, started_s=int(time.time()))
     app.router.routes[:0] = own.routes
     app.add_exception_handler(LlmuxError, tell)
     litellm.require_auth_for_metrics_endpoint = False  # our /metrics asks for any key, LiteLLM's for its admin's

@@ -10,7 +10,7 @@ from litellm.proxy._types import LitellmUserRoles, SpecialHeaders, UserAPIKeyAut
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hooks.permission import may_use
+from hooks.permission import Permission
 from llmux import status
 from llmux.config import Config
 from llmux.errors import InvalidRequest, LlmuxError, ModelNotFound, PermissionDenied, Unavailable, of_refusal
@@ -81,7 +81,12 @@ T = TypeVar("T", bound=Order)
 
 
 def routes(
-    arbiter: Arbiter[Any], config: Config, metrics: ArbiterMetrics, names: Collection[str], started_s: int
+    arbiter: Arbiter[Any],
+    config: Config,
+    metrics: ArbiterMetrics,
+    may_use: Permission,
+    names: Collection[str],
+    started_s: int,
 ) -> APIRouter:
     """GET /health without a key; GET /v1/models, /vram and /metrics with one; POST /vram/... with the admin's.
 
