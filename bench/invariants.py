@@ -24,8 +24,9 @@ from bench.card import Card
 from vram.device import DeviceError, Reading
 from vram.effect import Effect, Grant, Load, Refuse, Unload, UnloadReason
 from vram.model import PRIORITY, ModelSpec, Task
-from vram.scheduler import Scheduler, Sizes
+from vram.scheduler import Scheduler
 from vram.snapshot import ModelState, Phase, Snapshot
+from vram.state import Sizes
 
 LOOK_EVERY = 64
 """Events between comparisons of the whole account with the scheduler's."""

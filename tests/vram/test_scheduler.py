@@ -8,8 +8,9 @@ from vram.device import DeviceError, Reading
 from vram.effect import Effect, Grant, Load, Refuse, Unload, UnloadReason
 from vram.ledger import Figures
 from vram.model import ModelSpec, Task
+from vram.outlook import DEVICE_RECHECK_S
 from vram.refusal import Busy, DeviceLost, LoadFailed, NeverFits, OutOfMemory, QueueFull, Stopping
-from vram.scheduler import DEVICE_RECHECK_S, RECHECK_S, Scheduler
+from vram.scheduler import RECHECK_S, Scheduler
 from vram.snapshot import ModelState, Wait
 
 GB = 10**9
