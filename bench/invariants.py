@@ -49,6 +49,9 @@ class Place:
     retrying: bool = False
     since_s: float = 0.0
     used_s: float = 0.0
+    served: bool = False
+    gaps_s: list[float] = field(default_factory=list)
+    linger_s: float = 0.0
     leases: int = 0
     waiters: dict[int, float] = field(default_factory=dict)
 
@@ -106,7 +109,11 @@ class Account:
 
     def request(self, ticket: int, model: str, now_s: float) -> None:
         self._now_s = now_s
-        place = self._awaited[model] = self.waiting[ticket] = self.places[model]
+        place = self.places[model]
+        if place.served and not place.leases and not place.waiters:
+            place.gaps_s = [*place.gaps_s, now_s - place.used_s][-32:]
+            place.linger_s = rules.linger_s(place.gaps_s, self._sizes.figures(place.spec).load_s or 0)
+        self._awaited[model] = self.waiting[ticket] = place
         place.waiters[ticket] = now_s
 
     def release(self, ticket: int, now_s: float, *, out_of_memory: bool = False) -> None:
@@ -116,6 +123,7 @@ class Account:
         place = self.held.pop(ticket)
         place.leases -= 1
         place.used_s = now_s
+        place.served = True
         place.spent |= out_of_memory
 
     def cancel(self, ticket: int, now_s: float) -> None:
@@ -133,9 +141,10 @@ class Account:
         self._now_s = now_s
         place = self.moving.pop(model)
         place.phase = "resident"
-        place.used_s = now_s
         place.retrying = False
         self._late, place.stuck = place.stuck, False
+        if not self._late:
+            place.used_s = now_s
         if measured_bytes is not None:
             self._measured = place, measured_bytes
 
@@ -371,8 +380,11 @@ class Account:
                 if place.waiters:
                     ticket, _, overdue_s = place.oldest()
                     overdue = self._now_s >= overdue_s
-                    facts = state.id, rank, place.used_s, state.bytes, place.pinned, ticket, overdue, place in loads
-                    newcomers.append(rules.Newcomer(*facts))
+                    newcomers.append(
+                        rules.Newcomer(
+                            state.id, rank, place.used_s, state.bytes, place.pinned, ticket, overdue, place in loads
+                        )
+                    )
                 continue
             leaving = place.phase == "unloading" and not place.stuck and place not in evicted
             if leaving:
@@ -382,7 +394,9 @@ class Account:
             if not place.stuck:
                 busy = place.leases > 0 or place.phase == "loading"
                 wanted_by = next(iter(place.waiters), None)
-                present.append(rules.Present(state.id, rank, place.used_s, state.bytes, busy, place.pinned, wanted_by))
+                lingers = not busy and wanted_by is None and self._now_s < place.used_s + place.linger_s
+                facts = state.id, rank, place.used_s, state.bytes, busy, place.pinned, wanted_by, lingers
+                present.append(rules.Present(*facts))
         over_bytes = kept_bytes - self._budget_bytes
         expected: list[rules.Present] = []
         if over_bytes > 0:

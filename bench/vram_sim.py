@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from bench.beliefs import Beliefs
 from bench.chaos import Tally, chaos
+from bench.clairvoyant import Clairvoyant
 from bench.peers import Fifo, LlamaSwap, Ollama
 from bench.replay import Decides, Outcome, Replay
 from bench.trace import Trace, read_trace
@@ -77,6 +78,7 @@ def compared(trace: Trace, outcomes: Mapping[str, Outcome]) -> Iterable[str]:
             row += f"{' / '.join(f'{outcome.quantile_s(task, share):.1f}' for share in (0.5, 0.95, 1)):>24}"
         yield row
     yield from goals(outcomes, tasks)
+    yield from bounds(trace, outcomes)
 
 
 def goals(outcomes: Mapping[str, Outcome], tasks: Iterable[Task]) -> Iterable[str]:
@@ -90,3 +92,14 @@ def goals(outcomes: Mapping[str, Outcome], tasks: Iterable[Task]) -> Iterable[st
         wait_s = ours.quantile_s(task, 0.95)
         verdict = "no worse than any" if wait_s <= best else f"worse than {name}'s {best:.2f} s"
         yield f"{task} p95 {wait_s:.2f} s: {verdict}"
+
+
+def bounds(trace: Trace, outcomes: Mapping[str, Outcome]) -> Iterable[str]:
+    """What nobody could do better, for the requests as they came in under llmux: they follow one another."""
+    sizes = {model.id: model.estimate_bytes for model in trace.models}
+    for times in (1, 3, 6):
+        limits_s = {model.id: times * MAX_WAIT_S[model.task] for model in trace.models}
+        loads = Clairvoyant(sizes, trace.budget_bytes, limits_s).fewest_loads(outcomes["llmux"].arrivals)
+        waits = ", ".join(f"{task} {times * limit_s:g} s" for task, limit_s in MAX_WAIT_S.items())
+        share = loads / outcomes["FIFO, LRU"].loads
+        yield f"with the future known, and no wait longer than {waits}: {loads} loads, {share:.0%} of FIFO's"

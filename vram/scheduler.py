@@ -74,10 +74,12 @@ class Scheduler:
 
     def request(self, ticket: int, model: str, now_s: float) -> list[Effect]:
         """Somebody wants a lease. Tickets are unique, and a later arrival has a larger one. KeyError: no such model."""
+        slot = self._slots[model]
+        slot.asked(now_s, self._state.load_time_s(slot))
         refused = self.refusal(model, now_s)
         if refused is not None:
             return [Refuse(ticket, refused), *self._advance(now_s)]
-        self._queue.join(ticket, self._slots[model], now_s)
+        self._queue.join(ticket, slot, now_s)
         return self._advance(now_s)
 
     def release(
@@ -239,6 +241,9 @@ class Scheduler:
                 continue
             if self._now_s < slot.overdue_at_s:
                 moments.append(slot.overdue_at_s)
+            if slot.phase == "absent":
+                lingering = (other.lingers_until_s for other in self._slots.values())
+                moments.extend(until_s for until_s in lingering if self._now_s < until_s)
             if slot.phase == "absent" and self._state.memory.total_bytes is not None:
                 moments.append(self._ticked_s + RECHECK_S)
         for slot in self._expiring:

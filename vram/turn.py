@@ -64,7 +64,7 @@ def _return_to_budget(state: State, now_s: float) -> list[Effect]:
         over_bytes -= state.unloading_bytes
     if over_bytes <= 0:
         return []
-    residents = [slot.resident(None) for slot in state.slots.values() if slot.phase == "resident"]
+    residents = [slot.resident(None, now_s) for slot in state.slots.values() if slot.phase == "resident"]
     victims = policy.evictions(residents, over_bytes)
     if victims is None:
         victims = tuple(resident for resident in policy.eviction_order(residents) if not resident.busy)
@@ -76,9 +76,9 @@ def _swap(state: State, needs: Mapping[str, int], now_s: float) -> list[Effect]:
 
     `free` is there now; `promised` is what will be free, once all that was decided has happened, for those who
     come later in the order; `spare` is what each of those who come earlier can do without even then. When
-    somebody has to wait for a busy model, whoever comes after may load into what stays free beside it, but evict
-    nothing: what is idle is part of that somebody's room. A second try after running out of memory waits until
-    all that was evicted for it is gone.
+    somebody has to wait for a model that is busy or lingers, whoever comes after may load into what stays free
+    beside it, but evict nothing: what is idle is part of that somebody's room. A second try after running out of
+    memory waits until all that was evicted for it is gone.
     """
     waiters = [state.slots[name].waiter(now_s) for name in needs if state.slots[name].waiters]
     effects: list[Effect] = []
@@ -92,7 +92,7 @@ def _swap(state: State, needs: Mapping[str, int], now_s: float) -> list[Effect]:
             if not may_evict:
                 continue
             residents = [
-                other.resident(waiter)
+                other.resident(waiter, now_s)
                 for other in state.slots.values()
                 if other.phase in ("resident", "loading") and not other.stuck
             ]

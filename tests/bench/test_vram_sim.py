@@ -14,6 +14,7 @@ def test_it_prints_events_violations_seed_and_every_scheduler_beside_llmux(capsy
     for name in vram_sim.SCHEDULERS:
         assert f"\n{name}" in printed
     assert "one day of a small office" in printed
+    assert "with the future known" in printed
 
 
 def test_a_violation_is_printed_and_is_a_failure(
