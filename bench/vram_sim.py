@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from bench.beliefs import Beliefs
-from bench.chaos import Tally, chaos
+from bench.chaos import chaos
 from bench.clairvoyant import Clairvoyant
 from bench.peers import Fifo, LlamaSwap, Ollama
 from bench.replay import Decides, Outcome, Replay
@@ -47,25 +47,16 @@ def main(options: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the random events (default 1)")
     chosen = parser.parse_args(options)
     print(f"{platform.machine()}, Python {platform.python_version()}")
-    started_s = time.monotonic()
+    started_s, started_processor_s = time.monotonic(), time.process_time()
     tally = chaos(chosen.events, chosen.seed)
-    print("\n".join(tallied(tally, chosen.seed, time.monotonic() - started_s)))
+    took_s, processor_s = time.monotonic() - started_s, time.process_time() - started_processor_s
+    print("\n".join(tally.lines(chosen.seed, took_s, processor_s)))
     for name in ("abaacabc", "abaacabc-slow", "day"):
         trace = read_trace(name)
         print(
             "\n".join(["", *compared(trace, {each: Replay(trace, of(trace)).run() for each, of in SCHEDULERS.items()})])
         )
     return 1 if tally.violations else 0
-
-
-def tallied(tally: Tally, seed: int, took_s: float) -> Iterable[str]:
-    events = tally.events.total()
-    yield f"{events} events, {tally.ticks} ticks, {tally.episodes} episodes, seed {seed}"
-    yield f"{len(tally.violations)} violations"
-    yield from (f"  {violation}" for violation in tally.violations[:10])
-    yield f"{took_s:.1f} s, {events / took_s:.0f} events/s"
-    for counts in (tally.events, tally.effects):
-        yield ", ".join(f"{name} {count}" for name, count in counts.most_common())
 
 
 def compared(trace: Trace, outcomes: Mapping[str, Outcome]) -> Iterable[str]:

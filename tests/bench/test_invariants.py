@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from bench import chaos
+from bench.account import Violation
 from bench.beliefs import Beliefs
 from bench.card import Card
-from bench.invariants import Account, Violation
+from bench.invariants import Invariants
 from vram import policy, turn
 from vram.effect import Effect, Grant, Load, Unload
 from vram.memory import Memory
@@ -156,8 +157,8 @@ def test_a_fault_in_a_part_of_it_is_found(
 
 @pytest.fixture
 def only_true_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Account, "_check_charges", lambda *_: None)
-    monkeypatch.setattr(Account, "_check_evictions", lambda *_: None)
+    monkeypatch.setattr(Invariants, "_check_charges", lambda *_: None)
+    monkeypatch.setattr(Invariants, "_check_evictions", lambda *_: None)
 
 
 @pytest.mark.usefixtures("only_true_sizes")
@@ -176,13 +177,14 @@ def test_a_model_that_proves_larger_pushes_out_the_idle_by_true_sizes_alone(
     card, beliefs = Card(24, "own", {"small": 8, "surprise": 12}), Beliefs()
     limits: dict[str, Any] = {"max_wait_s": chaos.MAX_WAIT_S, "load_s": chaos.LOAD_S}
     scheduler = Scheduler(models, beliefs, 16, queue_per_model=9, queue_total=9, **limits)
-    account = Account(models, scheduler, beliefs, card, 16, **limits)
+    account = Invariants(models, scheduler, beliefs, card, 16, **limits)
 
     for ticket, model in enumerate(card.true_bytes):
         account.request(ticket, model, 0)
         account.follow(scheduler.request(ticket, model, 0))
         card.load(model)
-        account.loaded(model, card.true_bytes[model], 1)
+        account.loaded(model, 1)
+        account.measured(model, card.true_bytes[model])
         effects = scheduler.loaded(model, 1, card.read(), measured_bytes=card.true_bytes[model])
         if stays and model == "surprise":
             with pytest.raises(Violation, match="stays 4 over the budget although a model is idle"):

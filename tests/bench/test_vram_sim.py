@@ -3,7 +3,7 @@
 import pytest
 
 from bench import vram_sim
-from bench.chaos import Tally
+from bench.tally import Tally
 
 
 def test_it_prints_events_violations_seed_and_every_scheduler_beside_llmux(capsys: pytest.CaptureFixture[str]) -> None:
