@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from bench.beliefs import Beliefs
 from bench.chaos import chaos
 from bench.clairvoyant import Clairvoyant
+from bench.day import day
 from bench.peers import Fifo, LlamaSwap, Ollama
 from bench.replay import Decides, Outcome, Replay
 from bench.trace import Trace, read_trace
@@ -45,17 +46,17 @@ def main(options: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench vram-sim", description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000, help="random events (default 1,000,000)")
     parser.add_argument("--seed", type=int, default=1, help="of the random events (default 1)")
+    parser.add_argument("--day", type=int, help="seed of another day than the recorded one, made by bench/day.py")
     chosen = parser.parse_args(options)
     print(f"{platform.machine()}, Python {platform.python_version()}")
     started_s, started_processor_s = time.monotonic(), time.process_time()
     tally = chaos(chosen.events, chosen.seed)
     took_s, processor_s = time.monotonic() - started_s, time.process_time() - started_processor_s
     print("\n".join(tally.lines(chosen.seed, took_s, processor_s)))
-    for name in ("abaacabc", "abaacabc-slow", "day"):
-        trace = read_trace(name)
-        print(
-            "\n".join(["", *compared(trace, {each: Replay(trace, of(trace)).run() for each, of in SCHEDULERS.items()})])
-        )
+    last = read_trace("day") if chosen.day is None else day(chosen.day)
+    for trace in (read_trace("abaacabc"), read_trace("abaacabc-slow"), last):
+        outcomes = {name: Replay(trace, of(trace)).run() for name, of in SCHEDULERS.items()}
+        print("\n".join(["", *compared(trace, outcomes)]))
     return 1 if tally.violations else 0
 
 

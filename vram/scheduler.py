@@ -236,16 +236,12 @@ class Scheduler:
     def wake_at_s(self) -> float | None:
         """When `tick` is due if nothing happens before, counted from the last event; None: never."""
         moments = [slot.since_s + self._load_s for slot in self._state.moving.values() if not slot.stuck]
-        for slot in self._queue:
-            if slot.phase == "resident":
-                continue
-            if self._now_s < slot.overdue_at_s:
-                moments.append(slot.overdue_at_s)
-            if slot.phase == "absent":
-                lingering = (other.lingers_until_s for other in self._slots.values())
-                moments.extend(until_s for until_s in lingering if self._now_s < until_s)
-            if slot.phase == "absent" and self._state.memory.total_bytes is not None:
+        changes = [slot.overdue_at_s for slot in self._queue if slot.phase != "resident"]
+        if any(slot.phase == "absent" for slot in self._queue):
+            changes += [slot.lingers_until_s for slot in self._slots.values()]
+            if self._state.memory.total_bytes is not None:
                 moments.append(self._ticked_s + RECHECK_S)
+        moments += [change_s for change_s in changes if self._now_s < change_s]
         for slot in self._expiring:
             until_s = slot.idle_until_s()
             if until_s is not None:

@@ -17,6 +17,11 @@ def test_it_prints_events_violations_seed_and_every_scheduler_beside_llmux(capsy
     assert "with the future known" in printed
 
 
+def test_another_day_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert vram_sim.main(["--events", "500", "--day", "3"]) == 0
+    assert "one day of a small office, seed 3: 2124 requests" in capsys.readouterr().out
+
+
 def test_a_violation_is_printed_and_is_a_failure(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
