@@ -63,8 +63,8 @@ def evictions(residents: Iterable[Resident], missing_bytes: int) -> tuple[Reside
 def make_room(task: Task, missing_bytes: int, residents: Sequence[Resident], *, overdue: bool) -> Plan | None:
     """How a newcomer gets missing_bytes more; None when not even all that may leave would free them.
 
-    A lower class does not push out an idle higher one while busy ones of a class below that would do, unless the
-    newcomer is overdue. Nor does it push out one of its own class or a higher one while that lingers.
+    Unless it is overdue, it does not push out an idle one of a higher class while busy ones of a class below that would
+    do, nor one of its own class or a higher one while that lingers.
     """
     order = eviction_order(residents)
     idle = _prefix([resident for resident in order if not resident.busy], missing_bytes)
