@@ -17,8 +17,8 @@ from vram.effect import UnloadReason
 from vram.ledger import Ledger
 from vram.model import ModelSpec
 from vram.observer import Observer
+from vram.outlook import DEVICE_RECHECK_S
 from vram.refusal import Busy, DeviceLost, LoadFailed, NeverFits, OutOfMemory, QueueFull, Stopping
-from vram.scheduler import DEVICE_RECHECK_S
 from vram.snapshot import ModelState, Wait
 
 GB = 10**9
