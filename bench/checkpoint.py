@@ -10,7 +10,7 @@ from typing import Any
 SHARD_BYTES = 2 * 10**9
 
 _NOISE = 2**24 + 1
-"""Numbers that are drawn. Larger tensors repeat them, for drawing billions takes minutes; no width of a row divides it."""
+"""Numbers that are drawn, a count that no row divides. Larger tensors repeat them: to draw billions takes minutes."""
 
 
 @dataclass(frozen=True, slots=True)

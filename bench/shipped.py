@@ -5,7 +5,7 @@ CohereLabs/cohere-transcribe-03-2026. `tiny` makes the same of a few thousand nu
 loader, and so tells beforehand whether that way can be gone on this machine.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,13 +67,14 @@ def checkpoint(name: str, model: Model, *, tiny: bool) -> Checkpoint:
     """Of a model in safetensors. Raises KeyError and ImportError."""
     if model.runtime == "chatterbox":
         return _chatterbox(model, tiny=tiny)
-    return {
+    families: Mapping[str, Callable[..., Checkpoint]] = {
         "qwen3.5-4b": partial(_qwen, hidden=2560, intermediate=9216, tied=True, fp8=False),
         "qwen3.5-9b-fp8": partial(_qwen, hidden=4096, intermediate=12288, tied=False, fp8=True),
         "gpt-oss-20b": _gpt_oss,
         "gpt-oss-20b-uncensored": _gpt_oss,
         "cohere-transcribe": _cohere,
-    }[name](tiny=tiny)
+    }
+    return families[name](tiny=tiny)
 
 
 def _qwen(*, hidden: int, intermediate: int, tied: bool, fp8: bool, tiny: bool) -> Checkpoint:
