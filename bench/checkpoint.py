@@ -71,6 +71,7 @@ def _filled(name: str, tensor: Any, noise: Any) -> Any:
         return torch.ones(tensor.shape, dtype=tensor.dtype)
     if name.endswith("_scales"):  # MXFP4: the power of two, plus 127, that a block is multiplied by
         return torch.full(tensor.shape, 120, dtype=tensor.dtype)
-    drawn = noise.view(torch.uint8) if tensor.dtype == torch.uint8 else noise.to(tensor.dtype)
+    drawn = noise[: tensor.numel()]
+    drawn = drawn.view(torch.uint8) if tensor.dtype == torch.uint8 else drawn.to(tensor.dtype)
     repeats = -(-tensor.numel() // drawn.numel())
     return drawn.repeat(repeats)[: tensor.numel()].reshape(tensor.shape)

@@ -40,6 +40,9 @@ from vram.ledger import Ledger
 
 CAP_BYTES = 16 * 10**9
 
+DEVICE = "cuda"
+"""As torch calls it."""
+
 _SHIPPED = Path(__file__).parents[1] / "litellm_config.yaml"
 
 _SPARE = 1.1
@@ -99,7 +102,6 @@ def measure(folder: Path, swaps: int, seed: int, until_s: float) -> Mapping[str,
                 config,
                 device,
                 progress,
-                device_name="cuda",
                 keep=lambda: progress.save(path),
                 swaps=swaps,
                 until_s=until_s,
@@ -119,7 +121,7 @@ def card_bytes() -> int:
 
     if not torch.cuda.is_available():
         raise CannotRun(
-            f"torch {torch.__version__} cannot use the GPU: it needs a build for CUDA, which `make setup` installs unless "
+            f"torch {torch.__version__} cannot use the GPU; `make setup` installs a build for CUDA, unless "
             "PIP_FIND_LINKS names a folder with another"
         )
     return total_bytes
@@ -182,18 +184,17 @@ async def swap(
     device: Device,
     progress: Progress,
     *,
-    device_name: str,
     keep: Callable[[], None],
     swaps: int,
     until_s: float,
 ) -> int | None:
-    """Go on with the swaps. In bytes, what the card holds more at the end, all models unloaded, than at the beginning."""
+    """Go on with the swaps. In bytes, what the card holds more at the end, when no model is loaded, than before."""
     models = {name: spec for name, spec in specs(config, on_gpu=True).items() if name in players.models}
     ledger = Ledger(config.state_dir / "ledger.json", device.name)
 
     async def load(model: str) -> Runtime:
         say(f"{len(progress.stays)} swaps done; loads {model}")
-        return await players.load(model, config.models_dir, device_name)
+        return await players.load(model, config.models_dir, DEVICE)
 
     swapping = Swapping(
         load, serve, device, lambda model: ledger.figures(models[model]).measured_bytes is not None, progress, keep

@@ -22,7 +22,7 @@ class StandIn:
 
     def __init__(self, name: str) -> None:
         self._worker = Worker(name)
-        self._tensors: dict[str, Any] = {}
+        self._tensors: list[Any] = []
 
     async def open(self, files: Sequence[Path], device: str) -> None:
         """Read the safetensors files; `close` is due even when this fails. Raises torch's errors."""
@@ -31,7 +31,7 @@ class StandIn:
             from safetensors.torch import load_file
 
             for path in files:
-                self._tensors |= load_file(path, device=device)
+                self._tensors += load_file(path, device=device).values()
 
         await self._worker.run(read)
 
@@ -49,7 +49,7 @@ class StandIn:
         import torch
 
         with torch.inference_mode():
-            for tensor in self._tensors.values():
+            for tensor in self._tensors:
                 if tensor.ndim < 2 or cancelled.is_set():
                     continue
                 matrix = tensor.flatten(0, -2) if tensor.ndim < 4 else tensor.flatten(0, 1).flatten(1)

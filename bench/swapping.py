@@ -23,13 +23,14 @@ _MOST_FAILURES = 10
 
 @dataclass(slots=True)
 class _Begun:
-    """predicted_bytes, load_s: told once its load is over; grown_bytes: while it served; None: nobody can tell"""
+    """predicted_bytes, load_s: told once its load is over; grown_bytes: while it served, None as long as untold"""
 
     first: bool
     predicted_bytes: int = 0
     loaded_bytes: int | None = None
     load_s: float = 0.0
-    grown_bytes: int | None = 0
+    served: bool = False
+    grown_bytes: int | None = None
 
 
 class Swapping:
@@ -93,11 +94,16 @@ class Swapping:
             self._progress.failures.append(f"{model}: {type(error).__name__}: {error}")
 
     def _grew(self, model: str, before: Reading | None, after: Reading | None) -> None:
+        """Beside another model its growth cannot be told. That matters the first time; later it grows no more, as it
+        always does the same.
+        """
         stay = self._stays[model]
-        if not self._alone or before is None or after is None or stay.grown_bytes is None:
-            stay.grown_bytes = None
-        else:
-            stay.grown_bytes += max(0, -shrunk_bytes(before, after))
+        if self._alone and before is not None and after is not None:
+            if not stay.served:
+                stay.grown_bytes = 0
+            if stay.grown_bytes is not None:
+                stay.grown_bytes += max(0, -shrunk_bytes(before, after))
+        stay.served = True
 
     # The arbiter's Loader.
 
