@@ -8,16 +8,16 @@ import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from bench.shipped import write_random
 from bench.stand_in import StandIn
-from llmux.config import Model
+from llmux.config import Config, Model
 from llmux.weights import needed_files
-from providers.loading import MODULES
+from providers.loading import MODULES, Loading
 from providers.runtime import ChatRuntime, Runtime, Sampling, TranscriptionRuntime
 
 PROMPT_TOKENS = 1024
@@ -38,13 +38,12 @@ class Cast:
         """Who plays it: a runtime's name, or "stand-in"."""
         return "stand-in" if model in self.stand_ins else self.models[model].runtime
 
-    async def load(self, model: str, models_dir: Path, device: str) -> Runtime:
+    async def load(self, model: str, config: Config, device: str) -> Runtime:
         """Raises what the runtime raises, or torch."""
-        entry = self.models[model]
         if model not in self.stand_ins:
-            return await _load(entry, models_dir)
+            return await Loading(config).load(model)
         runtime = StandIn(model)
-        files = {(models_dir / path).resolve() for path in needed_files(entry, models_dir)}
+        files = {(config.models_dir / path).resolve() for path in needed_files(self.models[model], config.models_dir)}
         try:
             await runtime.open(sorted(path for path in files if path.suffix == ".safetensors"), device)
         except BaseException:
@@ -68,16 +67,17 @@ async def serve(runtime: Runtime) -> None:
         raise TypeError(f"nothing is known to ask of a {type(runtime).__name__}")
 
 
-def cast(models: Mapping[str, Model]) -> Cast:
+def cast(config: Config) -> Cast:
     """Rehearse each model on a few thousand random numbers, in a process of its own: what happens there, a crash too,
     leaves no trace on the device. A GGUF has no stand-in.
     """
     stand_ins: dict[str, str] = {}
     left_out: dict[str, str] = {}
+    models = config.settings.models
     for name, model in models.items():
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
             try:
-                why = alone.submit(why_not, name, model).result()
+                why = alone.submit(why_not, name, config).result()
             except BrokenProcessPool:
                 why = "it crashes in a rehearsal"
         if why is not None:
@@ -85,32 +85,29 @@ def cast(models: Mapping[str, Model]) -> Cast:
     return Cast({name: model for name, model in models.items() if name not in left_out}, stand_ins, left_out)
 
 
-def why_not(name: str, model: Model) -> str | None:
+def why_not(name: str, config: Config) -> str | None:
     """Why llmux's own runtime cannot play it here; None when it can."""
+    model = config.settings.models[name]
     missing = _missing(name, model)
     if missing is not None:
         return missing
     with tempfile.TemporaryDirectory() as folder:
         try:
             write_random(name, model, Path(folder), tiny=True)
-            asyncio.run(_rehearse(model, Path(folder)))
+            elsewhere = config.settings.model_copy(update={"models_dir": Path(folder)})
+            asyncio.run(_rehearse(name, replace(config, settings=elsewhere)))
         except Exception as error:  # whatever it is that stands in the way
             return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
     return None
 
 
-async def _rehearse(model: Model, models_dir: Path) -> None:
-    runtime = await _load(model, models_dir)
+async def _rehearse(name: str, config: Config) -> None:
+    loading = Loading(config)
+    runtime = await loading.load(name)
     try:
         await serve(runtime)
     finally:
-        await runtime.close()
-
-
-async def _load(model: Model, models_dir: Path) -> Runtime:
-    module = importlib.import_module(MODULES[model.task, model.runtime])
-    runtime: Runtime = await module.load(model, models_dir / (model.weights or "."))
-    return runtime
+        await loading.unload(name, runtime)
 
 
 def _missing(name: str, model: Model) -> str | None:

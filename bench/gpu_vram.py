@@ -85,7 +85,7 @@ def measure(folder: Path, swaps: int, seed: int, until_s: float) -> Mapping[str,
     folder.mkdir(parents=True, exist_ok=True)
     config = configuration(folder)
     say("rehearsing each model on a few numbers")
-    players = without_too_large(cast(config.settings.models), total_bytes)
+    players = without_too_large(cast(config), total_bytes)
     provide(players, config.models_dir)
     with hold_all_but(CAP_BYTES) as free_bytes:
         say(f"another process holds the card but for {free_bytes / 1e9:.2f} GB")
@@ -194,7 +194,7 @@ async def swap(
 
     async def load(model: str) -> Runtime:
         say(f"{len(progress.stays)} swaps done; loads {model}")
-        return await players.load(model, config.models_dir, DEVICE)
+        return await players.load(model, config, DEVICE)
 
     swapping = Swapping(
         load, serve, device, lambda model: ledger.figures(models[model]).measured_bytes is not None, progress, keep

@@ -121,7 +121,7 @@ def _row(model: str, stays: Sequence[Stay]) -> Row:
         model=model,
         loads=len(stays),
         taken_bytes=max((stay.taken_bytes for stay in stays if stay.taken_bytes is not None), default=None),
-        first_error=next((stay.error for stay in stays if stay.first), None),
+        first_error=next((stay.error for stay in stays if stay.first and stay.error is not None), None),
         worst_error=max(later, key=abs, default=None),
         load_s=median(stay.load_s for stay in stays),
         left_card_bytes=_mean(stay.left_card_bytes for stay in stays),

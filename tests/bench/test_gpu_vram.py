@@ -81,7 +81,7 @@ def simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setattr(prediction, "WORKING_BYTES", dict.fromkeys(prediction.WORKING_BYTES, 100_000))
     monkeypatch.setattr(gpu_vram, "card_bytes", lambda: 10**11)
     monkeypatch.setattr(gpu_vram, "configuration", lambda folder: config)
-    monkeypatch.setattr(gpu_vram, "cast", lambda models: players)
+    monkeypatch.setattr(gpu_vram, "cast", lambda config: players)
     monkeypatch.setattr(gpu_vram, "hold_all_but", nobody_holds)
     monkeypatch.setattr(gpu_vram, "NvmlDevice", TorchCard)
     monkeypatch.setattr(gpu_vram, "open_context", lambda: True)
