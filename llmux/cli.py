@@ -1,11 +1,9 @@
 """The command line: serve, status, check, keys, weights."""
 
-import asyncio
 import json
 import os
 import signal
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -59,21 +57,15 @@ def serve(config_path: Path, port: int | None) -> None:
     import uvicorn  # with the gateway it takes seconds to import, which no other command should wait for
 
     from llmux import gateway
+    from llmux.server import Server
     from vram.device import DeviceError
 
     log_to_stderr()
-
-    class Server(uvicorn.Server):
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            if self.started:
-                asyncio.get_running_loop().call_soon_threadsafe(built.close)
-            super().handle_exit(sig, frame)
-
+    settings = config.settings
     try:
-        built = gateway.build(config, key)
+        built = gateway.build(config, key, on_failure=lambda: server.fail())  # which is made from it
     except DeviceError as error:
         raise click.ClickException(str(error)) from None
-    settings = config.settings
     server = Server(
         uvicorn.Config(
             built.app,
@@ -83,13 +75,14 @@ def serve(config_path: Path, port: int | None) -> None:
             log_config=None,
             server_header=False,
             timeout_graceful_shutdown=max(1, round(settings.limits.stop_s)),
-        )
+        ),
+        built.close,
+        stop_s=settings.limits.stop_s,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn raises it again after its orderly stop, which would kill us
     server.run()
-    if not server.started:
-        raise SystemExit(1)
+    server.end()
 
 
 @main.command("status")

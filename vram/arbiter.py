@@ -19,7 +19,7 @@ from vram.ledger import Ledger
 from vram.model import ModelSpec, Task
 from vram.observer import Observer
 from vram.preload import preload
-from vram.refusal import Busy, LoadFailed, OutOfMemory, Refused
+from vram.refusal import Busy, DeviceFailed, LoadFailed, OutOfMemory, Refused
 from vram.scheduler import Scheduler
 from vram.snapshot import Snapshot, Wait
 
@@ -45,7 +45,8 @@ class Loader(Protocol[R]):
     async def load(self, model: str) -> R:
         """The loaded model.
 
-        MemoryError or OutOfMemory mean that the device is full; any other exception reaches the waiters as it is.
+        MemoryError or OutOfMemory mean that the device is full, and DeviceFailed that this process can use it no more;
+        any other exception reaches the waiters as it is.
         A load is cancelled only when the arbiter stops; one that takes too long is awaited in the background, and
         what it returns is unloaded.
         """
@@ -62,6 +63,8 @@ class Arbiter(Generic[R]):
     queue_per_model, queue_total: waiting requests beyond which a newcomer is refused
     load_s: seconds after which a load or an unload is given up
     observer: told of every load, eviction, grant and refusal
+    on_failure: called once when the device has failed under this process, which is of no use any more: from then on
+        whoever waits and whoever comes is refused
     clock: seconds, never going back
     """
 
@@ -77,6 +80,7 @@ class Arbiter(Generic[R]):
         queue_total: int,
         load_s: float,
         observer: Observer | None = None,
+        on_failure: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._models = models
@@ -85,6 +89,7 @@ class Arbiter(Generic[R]):
         self._loader = loader
         self._load_s = load_s
         self._observer = observer
+        self._on_failure = on_failure
         self._clock = clock
         self._scheduler = Scheduler(
             models.values(),
@@ -110,6 +115,7 @@ class Arbiter(Generic[R]):
         self._emptied = asyncio.Event()
         self._reported_bytes = 0
         self._device_answers = True
+        self._device_failed = False
 
     async def start(self) -> None:
         """Read the device for the first time, look at the files of the models, and begin to preload."""
@@ -150,7 +156,8 @@ class Arbiter(Generic[R]):
         """`async with arbiter.lease(model) as runtime`: waits, loads if it must, holds, and always releases.
 
         Entering raises Refused, or what the loader raised. A lease that ends with MemoryError or OutOfMemory raises
-        OutOfMemory, and its model is loaded afresh before it serves again. Leaving does not wait for anything, so it
+        OutOfMemory, and its model is loaded afresh before it serves again; one that ends with DeviceFailed is the
+        last. Leaving does not wait for anything, so it
         is safe in a task that is being cancelled. KeyError: no such model.
         """
         return Lease(self, self._models[model].id)
@@ -212,6 +219,14 @@ class Arbiter(Generic[R]):
             if self._observer is not None:
                 self._observer.out_of_memory(model)
         self._carry_out(self._scheduler.release(ticket, now_s, self._read(), out_of_memory=out_of_memory))
+
+    def _look_at(self, error: BaseException | None) -> None:
+        """Nothing is to be done any more where the device has failed."""
+        if isinstance(error, DeviceFailed) and not self._device_failed:
+            self._device_failed = True
+            _log.critical("the device failed (%s): nothing in this process can use it any more", error)
+            self.close()
+            self._on_failure()
 
     def _retry_after_s(self, model: str) -> float:
         return self._scheduler.retry_after_s(model, self._clock())
@@ -294,6 +309,7 @@ class Arbiter(Generic[R]):
         self._moved(model)
         reading, now_s = self._read(), self._clock()
         self._carry_out(self._scheduler.load_failed(model, failure, now_s, reading, out_of_memory=out_of_memory))
+        self._look_at(failure)
 
     def _loaded(self, model: str, before: Reading | DeviceError | None, took_s: float, predicted_bytes: int) -> None:
         after = self._read()
@@ -313,6 +329,7 @@ class Arbiter(Generic[R]):
             await self._loader.unload(model, self._runtimes.pop(model))
         except Exception as error:
             _log.warning("unloading %s failed: %s", model, type(error).__name__)
+            self._look_at(error)
         expected_bytes = self._measured_bytes.pop(model, None)
         if isinstance(before, Reading) and expected_bytes is not None:
             await self._settle(before, expected_bytes)
@@ -400,5 +417,6 @@ class Lease(Generic[R]):
         assert self._ticket is not None
         out_of_memory = isinstance(error, MemoryError | OutOfMemory)
         self._arbiter._release(self._ticket, self._model, out_of_memory=out_of_memory)
+        self._arbiter._look_at(error)
         if out_of_memory:
             raise OutOfMemory(self._model, self._arbiter._retry_after_s(self._model)) from error
