@@ -6,6 +6,7 @@ A real gateway (tests/faulty.py) under a supervisor that starts it again, as sys
 
 import json
 import logging
+import queue
 import signal
 import threading
 import time
@@ -20,7 +21,7 @@ import pytest
 from llmux.server import DEVICE_FAILED
 from tests.gateway import Gateway, free_port
 from tests.llmux.test_frame import OPENCODE_REPEATS
-from tests.test_end_to_end import error_of, eventually
+from tests.test_end_to_end import error_of
 
 times = logging.getLogger(__name__)
 
@@ -42,18 +43,13 @@ llmux:
 
 
 class Supervisor:
-    """Starts the gateway, and again whenever it ends with another code than 0.
-
-    ends: (exit code, log) of each that ended
-    """
+    """Starts the gateway, and again whenever it ends with another code than 0."""
 
     def __init__(self, config: Path) -> None:
-        self.ends: list[tuple[int, str]] = []
-        self.healthy_after_s: list[float] = []
-        """From the end of one to the health of the next."""
-        self._stopping = False
         self._config = config
         self._port = free_port()
+        self._stopping = False
+        self._restarts: queue.Queue[tuple[int, str, float]] = queue.Queue()
         self.gateway = self._start()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -63,19 +59,17 @@ class Supervisor:
 
     def _watch(self) -> None:
         while (code := self.gateway.process.wait()) != 0 and not self._stopping:
-            died_s = time.monotonic()
+            ended_s = time.monotonic()
             self.gateway.stop()
-            self.ends.append((code, "".join(self.gateway.log)))
+            log = "".join(self.gateway.log)
             self.gateway = self._start()
             with self.gateway.http(key=None) as http:
                 assert http.get("/health").json()["status"] == "ok"
-            self.healthy_after_s.append(time.monotonic() - died_s)
+            self._restarts.put((code, log, time.monotonic() - ended_s))
 
     def recovers(self) -> tuple[int, str, float]:
         """The exit code and the log of the gateway that just ended, and the seconds until the next was healthy."""
-        restarts = len(self.healthy_after_s)
-        eventually(lambda: len(self.healthy_after_s) > restarts, within_s=120)
-        return (*self.ends[-1], self.healthy_after_s[-1])
+        return self._restarts.get(timeout=180)
 
     def stop(self) -> int:
         self._stopping = True

@@ -960,7 +960,7 @@ async def test_a_device_that_failed_ends_everything_once_whenever_it_is_seen(
     serving = Holder(arbiter, "asr")
     await serving.entered.wait()
     await use(arbiter, "llm")
-    waiting = Holder(arbiter, "asr")
+    waiting = Holder(arbiter, "large")
     await settle()
     if when == "loading":
         loader.on_load = fails
