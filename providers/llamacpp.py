@@ -9,6 +9,7 @@ import codecs
 import ctypes
 import logging
 import os
+import re
 import secrets
 import threading
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
@@ -17,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
+from llama_cpp._ggml import libggml
 
 from llmux.config import Model
 from llmux.errors import ContextLengthExceeded, InvalidRequest, LlmuxError, LoadFailed, WeightsMissing
 from providers.dialect import spans
 from providers.fault import says_full
 from providers.runtime import Image, Piece, Sampling
-from providers.worker import Cancelled, Worker
+from providers.worker import THREAD_PREFIX, Cancelled, Worker
 
 _logger = logging.getLogger(__name__)
 
@@ -306,9 +308,22 @@ def _shortage() -> MemoryError | None:
     return None if line is None else MemoryError(line)
 
 
+@ctypes.CFUNCTYPE(None, ctypes.c_char_p)
+def _last_words(reason: bytes) -> None:
+    """Called just before ggml aborts the process, as it does when a GPU's memory runs out within a computation.
+
+    reason: file, line and message; the file as it was where llama.cpp was built
+    """
+    said = re.sub(r"^.*/(?=[^/]+:\d+: )", "", reason.decode(errors="replace"), flags=re.DOTALL)
+    model = threading.current_thread().name.removeprefix(THREAD_PREFIX).removesuffix("_0")
+    because = f" ({_heard.shortage})" if _heard.shortage else ""
+    _logger.critical("%s: llama.cpp aborts the process: %s%s", model, said, because)
+
+
 @cache
 def _start_backend() -> None:
     llama.llama_log_set(_log, None)
+    libggml.ggml_set_abort_callback(_last_words)
     llama.llama_backend_init()
 
 

@@ -20,7 +20,7 @@ from vram.ledger import Ledger
 from vram.model import ModelSpec, Task
 from vram.observer import Observer
 from vram.preload import preload
-from vram.refusal import Busy, OutOfMemory, Refused
+from vram.refusal import Busy, DeviceFailed, OutOfMemory, Refused
 from vram.scheduler import Scheduler
 from vram.snapshot import Snapshot, Wait
 from vram.transfer import Failed, Loaded, Loader, Outcome, Transfers, Unloaded
@@ -41,6 +41,8 @@ class Arbiter(Generic[R]):
     queue_per_model, queue_total: waiting requests beyond which a newcomer is refused
     load_s: seconds after which a load or an unload is given up
     observer: told of every load, eviction, grant and refusal
+    on_failure: called once when the device has failed under this process, which is of no use any more: from then on
+        whoever waits and whoever comes is refused
     clock: seconds, never going back
     """
 
@@ -56,6 +58,7 @@ class Arbiter(Generic[R]):
         queue_total: int,
         load_s: float,
         observer: Observer | None = None,
+        on_failure: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._models = models
@@ -63,6 +66,7 @@ class Arbiter(Generic[R]):
         self._ledger = ledger
         self._load_s = load_s
         self._observer = observer
+        self._on_failure = on_failure
         self._clock = clock
         self._scheduler = Scheduler(
             models.values(),
@@ -80,6 +84,7 @@ class Arbiter(Generic[R]):
         self._timer: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
         self._reported_bytes = 0
+        self._device_failed = False
 
     async def start(self) -> None:
         """Read the device for the first time, look at the files of the models, and begin to preload."""
@@ -116,8 +121,9 @@ class Arbiter(Generic[R]):
         """`async with arbiter.lease(model) as runtime`: waits, loads if it must, holds, and always releases.
 
         Entering raises Refused, or what the loader raised. A lease that ends with MemoryError or OutOfMemory raises
-        OutOfMemory, and its model is loaded afresh before it serves again. Leaving does not wait for anything, so it
-        is safe in a task that is being cancelled. KeyError: no such model.
+        OutOfMemory, and its model is loaded afresh before it serves again; one that ends with DeviceFailed is the
+        last. Leaving does not wait for anything, so it is safe in a task that is being cancelled.
+        KeyError: no such model.
         """
         return Lease(self, self._models[model].id)
 
@@ -177,6 +183,14 @@ class Arbiter(Generic[R]):
                 self._observer.out_of_memory(model)
         self._carry_out(self._scheduler.release(ticket, now_s, self._gauge.read(), out_of_memory=out_of_memory))
 
+    def _look_at(self, error: BaseException | None) -> None:
+        """Nothing is to be done any more where the device has failed."""
+        if isinstance(error, DeviceFailed) and not self._device_failed:
+            self._device_failed = True
+            _log.critical("the device failed (%s): nothing in this process can use it any more", error)
+            self.close()
+            self._on_failure()
+
     def _retry_after_s(self, model: str) -> float:
         return self._scheduler.retry_after_s(model, self._clock())
 
@@ -215,6 +229,7 @@ class Arbiter(Generic[R]):
 
     def _transferred(self, outcome: Outcome) -> None:
         now_s = self._clock()
+        failure: BaseException | None = None
         match outcome:
             case Loaded(model, took_s, predicted_bytes, measured_bytes, reading):
                 if self._observer is not None:
@@ -223,11 +238,13 @@ class Arbiter(Generic[R]):
             case Failed(model, error, out_of_memory, reading):
                 if out_of_memory and self._observer is not None:
                     self._observer.out_of_memory(model)
+                failure = error
                 effects = self._scheduler.load_failed(model, error, now_s, reading, out_of_memory=out_of_memory)
-            case Unloaded(model, reading):
+            case Unloaded(model, reading, failure):
                 effects = self._scheduler.unloaded(model, now_s, reading)
                 self._report_unreturned(model)
         self._carry_out(effects)
+        self._look_at(failure)
 
     def _report_unreturned(self, model: str) -> None:
         unreturned_bytes = self.snapshot().unreturned_bytes
@@ -286,5 +303,6 @@ class Lease(Generic[R]):
         assert self._ticket is not None
         out_of_memory = isinstance(error, MemoryError | OutOfMemory)
         self._arbiter._release(self._ticket, self._model, out_of_memory=out_of_memory)
+        self._arbiter._look_at(error)
         if out_of_memory:
             raise OutOfMemory(self._model, self._arbiter._retry_after_s(self._model)) from error

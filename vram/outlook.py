@@ -95,7 +95,7 @@ def _model(state: State, slot: Slot, by_ticket: Mapping[int, Wait], now_s: float
         bytes=state.needed_bytes(slot) if slot.phase == "absent" else slot.charged_bytes,
         leases=slot.leases,
         waiting=len(slot.waiters),
-        last_used_s=slot.last_used_s,
+        last_used_s_ago=now_s - slot.last_used_s if slot.last_used_s else None,
         pinned=slot.pinned,
         stuck=slot.stuck,
         predicted_bytes=figures.predicted_bytes,

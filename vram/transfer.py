@@ -29,7 +29,8 @@ class Loader(Protocol[R]):
     async def load(self, model: str) -> R:
         """The loaded model.
 
-        MemoryError or OutOfMemory mean that the device is full; any other exception reaches the waiters as it is.
+        MemoryError or OutOfMemory mean that the device is full, and DeviceFailed that this process can use it no more;
+        any other exception reaches the waiters as it is.
         A load is cancelled only when the arbiter stops; one that takes too long is awaited in the background, and
         what it returns is unloaded.
         """
@@ -61,10 +62,11 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Unloaded:
-    """An unload is over, and the memory that will come back has come back."""
+    """An unload is over, and the memory that will come back has come back. error: what went wrong with it, if any."""
 
     model: str
     reading: Reading | DeviceError | None
+    error: Exception | None
 
 
 Outcome = Loaded | Failed | Unloaded
@@ -163,16 +165,18 @@ class Transfers(Generic[R]):
 
     async def _unload(self, model: str) -> None:
         before = self._gauge.read()
+        failure = None
         try:
             await self._loader.unload(model, self.runtimes.pop(model))
         except Exception as error:
+            failure = error
             _log.warning("unloading %s failed: %s", model, type(error).__name__)
         expected_bytes = self._measured_bytes.pop(model, None)
         if isinstance(before, Reading) and expected_bytes is not None:
             await self._settle(before, expected_bytes)
         self._moved(model)
         _log.info("%s unloaded", model)
-        self._tell(Unloaded(model, self._gauge.read()))
+        self._tell(Unloaded(model, self._gauge.read(), failure))
 
     async def _settle(self, before: Reading, expected_bytes: int) -> None:
         """Drivers return memory late: evicting more meanwhile would be needless."""

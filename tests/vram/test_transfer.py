@@ -93,7 +93,7 @@ async def test_an_unload_is_over_when_its_memory_is_back() -> None:
     card.keeps_bytes = 0
     assert await moves.ended("a", 0.3)
 
-    assert told[1:] == [Unloaded("a", Reading(16, 0, 0))]
+    assert told[1:] == [Unloaded("a", Reading(16, 0, 0), None)]
     assert moves.runtimes == {}
 
 
