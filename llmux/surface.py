@@ -23,6 +23,7 @@ ROUTES = (
     "/v1/audio/speech",
 )
 
+
 def is_open(path: str, routes: Iterable[str]) -> bool:
     """Whether a path is one of these routes, or below one that ends in /*."""
     return any(path == route or (route.endswith("/*") and path.startswith(route[:-1])) for route in routes)

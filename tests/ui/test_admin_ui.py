@@ -7,7 +7,8 @@ from pathlib import Path
 
 import openai
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, Request, TimeoutError, expect
+from playwright.sync_api import BrowserContext, Locator, Page, Request, expect
+from playwright.sync_api import TimeoutError as NotShown
 
 from tests.gateway import Gateway
 from tests.ui.conftest import log_in
@@ -50,7 +51,7 @@ def reload_until(page: Page, shown: Locator, within_s: float = 30) -> None:
     while True:
         try:
             return shown.wait_for(timeout=5_000)
-        except TimeoutError:
+        except NotShown:
             assert time.monotonic() < end, page.locator("body").inner_text()
             page.reload()
 
