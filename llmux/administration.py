@@ -29,6 +29,7 @@ PAGES = (
 """What a browser needs before somebody has logged in: the same files for everybody, and the login."""
 
 ADMINISTRATION = (
+    "/session/logout",
     "/sso/get/ui_settings",
     "/v2/user/info",
     "/models",

@@ -24,7 +24,7 @@ llmux:
 """
 
 DAYS = {"start_date": "2026-01-01 00:00:00", "end_date": "2026-01-02 00:00:00"}
-POSTED = ("/key/block", "/key/delete", "/key/generate", "/key/unblock", "/key/update")
+POSTED = ("/session/logout", "/key/block", "/key/delete", "/key/generate", "/key/unblock", "/key/update")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def client_key(folder: Path, gateway: Gateway) -> str:
     return str(json.loads((folder / "state" / FILE).read_text())["Open WebUI"])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def session_key(gateway: Gateway, folder: Path) -> str:
     """What a browser gets for the right password: the key inside of the token."""
     password = (folder / "state" / "ui_password").read_text().strip()

@@ -81,7 +81,7 @@ def visitor(browser: Browser, gateway: Gateway) -> Iterator[Page]:
 @pytest.fixture(scope="session")
 def logged_in(browser: Browser, gateway: Gateway, password: str) -> Iterator[BrowserContext]:
     """What an administrator's browser remembers."""
-    with browser.new_context(base_url=gateway.url, viewport={"width": 1200, "height": 640}) as context:
+    with browser.new_context(base_url=gateway.url, viewport={"width": 1440, "height": 600}) as context:
         page = context.new_page()
         log_in(page, password)
         expect(page.get_by_role("link", name="Virtual Keys")).to_be_visible()

@@ -56,6 +56,15 @@ def reload_until(page: Page, shown: Locator, within_s: float = 30) -> None:
             page.reload()
 
 
+def picture(page: Page, path: Path) -> None:
+    """Of what is on a page, without the menu and the hints around it."""
+    for name in ("Collapse sidebar", "Dismiss search hint"):
+        button = page.get_by_role("button", name=name)
+        if button.is_visible():
+            button.click()
+    page.screenshot(path=path, animations="disabled")
+
+
 @dataclass(frozen=True)
 class Used:
     """A key that somebody has used once. cost: in dollars"""
@@ -107,7 +116,7 @@ def test_a_keys_spend_stands_beside_its_budget(used: Used, page: Page, screensho
     page.goto("/ui/api-keys/")
     reload_until(page, row(page, used.name).get_by_text(f"${used.cost:.4f} of $5").first)
     expect(page.locator("body")).not_to_contain_text(used.key)
-    page.screenshot(path=screenshots / "admin-keys.png")
+    picture(page, screenshots / "admin-keys.png")
 
 
 def test_a_request_is_in_the_log_with_its_key_and_its_cost(used: Used, page: Page, screenshots: Path) -> None:
@@ -116,7 +125,7 @@ def test_a_request_is_in_the_log_with_its_key_and_its_cost(used: Used, page: Pag
     reload_until(page, request)
     expect(request).to_contain_text("llmux/smollm2")
     expect(request).to_contain_text(f"${used.cost:.2f}")
-    page.screenshot(path=screenshots / "admin-logs.png")
+    picture(page, screenshots / "admin-logs.png")
 
 
 def test_spend_is_added_up_by_day(used: Used, page: Page) -> None:
@@ -148,6 +157,17 @@ def test_a_deleted_key_is_refused_at_once(page: Page, gateway: Gateway) -> None:
     expect(dialog).to_be_hidden()
     with pytest.raises(openai.AuthenticationError):
         chat(gateway, key)
+
+
+def test_logging_out_ends_the_session_and_not_only_its_cookie(visitor: Page, gateway: Gateway, password: str) -> None:
+    log_in(visitor, password)
+    visitor.get_by_role("button", name="Account menu").click()
+    with visitor.expect_response("**/session/logout") as answer:
+        visitor.get_by_text("Logout").click()
+    key = answer.value.request.headers["authorization"].removeprefix("Bearer ")
+    expect(visitor).to_have_url(re.compile("/ui/login"))
+    with gateway.http(key) as http:
+        assert http.get("/key/list").status_code == 401
 
 
 def test_no_page_asks_another_host_for_anything(page: Page, gateway: Gateway) -> None:
