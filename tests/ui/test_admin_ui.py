@@ -119,13 +119,19 @@ def test_a_keys_spend_stands_beside_its_budget(used: Used, page: Page, screensho
     picture(page, screenshots / "admin-keys.png")
 
 
-def test_a_request_is_in_the_log_with_its_key_and_its_cost(used: Used, page: Page, screenshots: Path) -> None:
+def test_a_request_is_in_the_log_with_its_key_and_its_cost(
+    used: Used, page: Page, gateway: Gateway, screenshots: Path
+) -> None:
     page.goto("/ui/logs/")
     request = row(page, used.name).filter(has_text="Success")
     reload_until(page, request)
     expect(request).to_contain_text("llmux/smollm2")
     expect(request).to_contain_text(f"${used.cost:.2f}")
     picture(page, screenshots / "admin-logs.png")
+    with gateway.http() as http:
+        detail = http.get(f"/spend/logs/ui/{request.get_attribute('data-row-id')}")
+    assert detail.json() is not None
+    assert "Say hello" not in detail.text, "what is asked is not kept"
 
 
 def test_spend_is_added_up_by_day(used: Used, page: Page) -> None:
