@@ -13,7 +13,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmux.answer import presentable
-from llmux.errors import LlmuxError, PermissionDenied, Unauthenticated, Unavailable
+from llmux.errors import AdminKeyNeeded, LlmuxError, PermissionDenied, Unauthenticated, Unavailable
 from llmux.request import errors_noted
 from llmux.surface import is_open
 
@@ -66,10 +66,6 @@ _POLICY = "; ".join(
     )
 )
 """A page of the UI talks to this gateway and to nobody else, whatever is in it."""
-
-
-class AdminKeyNeeded(PermissionDenied):
-    code = "admin_key_needed"
 
 
 def require_administrator(key: UserAPIKeyAuth) -> None:

@@ -6,8 +6,9 @@ import pytest
 from fastapi import FastAPI, Request
 from litellm.proxy._types import LitellmUserRoles, ProxyException, UserAPIKeyAuth
 
-from llmux.administration import ADMINISTRATION, PAGES, Administration, AdminKeyNeeded, require_administrator
+from llmux.administration import ADMINISTRATION, PAGES, Administration, require_administrator
 from llmux.answer import Answer
+from llmux.errors import AdminKeyNeeded
 from llmux.surface import ROUTES, is_open
 
 ADMIN = UserAPIKeyAuth(user_role=LitellmUserRoles.PROXY_ADMIN)
