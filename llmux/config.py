@@ -50,6 +50,13 @@ def _parse_budget(value: object) -> int | None:
     return None if value in (None, "auto") else parse_bytes(value)
 
 
+def _parse_origin(value: object) -> str:
+    """'https://chat.example.org': what a browser calls the host of a page."""
+    if not isinstance(value, str) or not re.fullmatch(r"https?://[^/*,\s]+", value):
+        raise ValueError(f"an origin is a scheme and a host, such as https://chat.example.org; got {value!r}")
+    return value
+
+
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Budget = Annotated[int | None, BeforeValidator(_parse_budget)]
 
@@ -144,6 +151,7 @@ class Settings(_Section):
 
     budget: bytes of VRAM that models may use together; None ("auto" in the file) takes what the GPU has
     open_routes: paths of LiteLLM's to open beside those that llmux serves; one ending in /* opens all below it
+    cors_origins: web pages of other hosts whose scripts may call, with a key of theirs, such as https://chat.example.org
     database: where virtual keys live: "embedded" is a PostgreSQL of llmux's own in state_dir, "external" the one that
         DATABASE_URL names, and "none" keeps named keys in a file
     """
@@ -156,6 +164,7 @@ class Settings(_Section):
     state_dir: Path = Path("state")
     database: Literal["embedded", "external", "none"] = "embedded"
     open_routes: tuple[str, ...] = ()
+    cors_origins: tuple[Annotated[str, BeforeValidator(_parse_origin)], ...] = ()
     max_wait_s: MaxWait = MaxWait()
     queue: Queue = Queue()
     limits: Limits = Limits()

@@ -8,7 +8,7 @@
     │   └── InsufficientVram        400  can never fit, so that clients do not retry
     ├── Unauthenticated             401
     ├── PermissionDenied            403
-    │   └── AdminKeyNeeded          403  an order about VRAM, with another key than the admin's
+    │   └── AdminKeyNeeded          403  an order about VRAM, or administration, with another key than the admin's
     ├── NotFound                    404  no such route
     │   ├── ModelNotFound           404
     │   └── WeightsMissing          404

@@ -21,6 +21,7 @@ from hooks.admission import Admission
 from hooks.authentication import authentication
 from hooks.permission import may_use
 from llmux import client_keys
+from llmux.administration import ADMINISTRATION, PAGES, Administration
 from llmux.answer import Answer
 from llmux.arbitration import arbiter_of
 from llmux.config import PROVIDER, Config
@@ -29,9 +30,9 @@ from llmux.intake import Intake
 from llmux.keys import KeyFile
 from llmux.litellm_settings import litellm_config
 from llmux.metrics import ArbiterMetrics
-from llmux.routes import routes, tell
+from llmux.routes import key_of, routes, tell
 from llmux.secrets import write_private
-from llmux.surface import ADMINISTRATION, Surface
+from llmux.surface import Surface
 from llmux.waiting import Waiting
 from providers import litellm_audio
 from providers.chat import ChatProvider
@@ -80,7 +81,10 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     keys = _client_keys(app, master_key, config.state_dir) if has_database else _nothing
     app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s, keys)
     inner: ASGIApp = Intake(Waiting(app), body_bytes=settings.limits.request_body)
-    opened = (*settings.open_routes, *(ADMINISTRATION if has_database else ()))
+    opened = settings.open_routes
+    if has_database:
+        inner = Administration(inner, key_of)
+        opened = (*opened, *PAGES, *ADMINISTRATION)
     return Gateway(Answer(Surface(inner, opened=opened)), arbiter.close)
 
 

@@ -12,6 +12,7 @@ from llmux.secrets import UI_PASSWORD_VARIABLE, ui_password
 
 ENVIRONMENT: Mapping[str, str] = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or each start spends 10 s on looking for a newer one
+    "LITELLM_CORS_ALLOW_CREDENTIALS": "false",  # a page of another host brings a key, never the admin's cookies
     "NO_DOCS": "True",
     "NO_REDOC": "True",
     "NO_OPENAPI": "True",
@@ -56,9 +57,10 @@ def environment(config: Config) -> Mapping[str, str]:
 
     Raises ValueError for a secret that cannot be used.
     """
+    origins = {"LITELLM_CORS_ORIGINS": ",".join(config.settings.cors_origins) or ","}  # LiteLLM takes "" for any origin
     if config.settings.database == "none":
-        return {**ENVIRONMENT, "DISABLE_ADMIN_UI": "True"}
-    return {**ENVIRONMENT, UI_PASSWORD_VARIABLE: ui_password(config.state_dir)}
+        return {**ENVIRONMENT, **origins, "DISABLE_ADMIN_UI": "True"}
+    return {**ENVIRONMENT, **origins, UI_PASSWORD_VARIABLE: ui_password(config.state_dir)}
 
 
 def litellm_config(config: Config) -> dict[str, Any]:

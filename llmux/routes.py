@@ -5,14 +5,15 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
-from litellm.proxy._types import LitellmUserRoles, SpecialHeaders, UserAPIKeyAuth
+from litellm.proxy._types import SpecialHeaders, UserAPIKeyAuth
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hooks.permission import Permission
 from llmux import status
+from llmux.administration import require_administrator
 from llmux.config import Config
-from llmux.errors import AdminKeyNeeded, InvalidRequest, LlmuxError, ModelBusy, ModelNotFound, of_refusal
+from llmux.errors import InvalidRequest, LlmuxError, ModelBusy, ModelNotFound, of_refusal
 from llmux.metrics import CONTENT_TYPE, ArbiterMetrics
 from llmux.request import errors_noted
 from llmux.weights import require_weights
@@ -97,8 +98,7 @@ def routes(
 
     async def order_of(kind: type[T], request: Request, key: UserAPIKeyAuth) -> T:
         """Raises LlmuxError for another key than the admin's, a body that is no such order, and unknown models."""
-        if key.user_role != LitellmUserRoles.PROXY_ADMIN:
-            raise AdminKeyNeeded("this takes the master key; `llmux keys master` shows it")
+        require_administrator(key)
         order = parse(kind, await request.body())
         if order.model not in config.settings.models:
             raise ModelNotFound(

@@ -91,6 +91,8 @@ def test_relative_folders_are_beside_the_configuration(tmp_path: Path) -> None:
         ("file: small.gguf", "projector: x.gguf", "needs `weights` (the folder) and `file`"),
         ("budget: 2 GB", "workers: 2", "workers must be 1"),
         ("budget: 2 GB", "budget: 0 GB", ":7: llmux.budget: a size must be above zero"),
+        ("budget: 2 GB", "cors_origins: ['*']", ":7: llmux.cors_origins.0: an origin is a scheme and a host"),
+        ("budget: 2 GB", "cors_origins: [https://chat.example.org/]", ":7: llmux.cors_origins.0: an origin is"),
         ("view:", "veiw:", ":3: model_list.0.litellm_params.veiw: unknown key; did you mean 'view'?"),
         (
             "estimate: 1 GB",

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,17 @@ from llmux.secrets import UI_PASSWORD_VARIABLE
 ENTRY: dict[str, Any] = {"model_name": "Small", "litellm_params": {"model": "llmux/small"}}
 
 
-def rendered(folder: Path, *entries: dict[str, Any], database: str = "none", **sections: Any) -> dict[str, Any]:
+def rendered(
+    folder: Path,
+    *entries: dict[str, Any],
+    database: str = "none",
+    cors_origins: Sequence[str] = (),
+    **sections: Any,
+) -> dict[str, Any]:
     """LiteLLM's configuration for these entries of model_list and these other sections."""
     models = {"small": {"task": "asr", "runtime": "transformers", "weights": "org/small", "estimate": "1 GB"}}
     path = folder / "config.yaml"
-    settings = {"database": database, "models": models}
+    settings = {"database": database, "cors_origins": list(cors_origins), "models": models}
     path.write_text(yaml.safe_dump({"model_list": list(entries or (ENTRY,)), "llmux": settings, **sections}))
     return litellm_config(load_config(path))
 
@@ -66,3 +73,13 @@ def test_the_admin_ui_is_there_with_a_database_and_its_password_is_made(
     variables = environment(load_config(tmp_path / "config.yaml"))
     assert "DISABLE_ADMIN_UI" not in variables
     assert (tmp_path / "state/ui_password").read_text().strip() == variables[UI_PASSWORD_VARIABLE]
+
+
+def test_a_page_of_another_host_may_call_only_where_the_configuration_names_it(tmp_path: Path) -> None:
+    def origins(**given: Any) -> str:
+        rendered(tmp_path, **given)
+        return environment(load_config(tmp_path / "config.yaml"))["LITELLM_CORS_ORIGINS"]
+
+    assert [origin for origin in origins().split(",") if origin] == []
+    assert origins() != "", "LiteLLM would take it for any origin"
+    assert origins(cors_origins=["https://chat.example.org"]) == "https://chat.example.org"
