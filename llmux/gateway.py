@@ -56,7 +56,7 @@ def build(config: Config, master_key: str) -> Gateway:
     arbiter = arbiter_of(config, metrics)
     metrics.watch(arbiter.snapshot)
     leased = Leased(arbiter, request_s=settings.limits.request_s)
-    litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased)}]
+    litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased, settings)}]
     litellm_audio.install(TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits))
     names = [entry["model_name"] for entry in config.litellm["model_list"]]
     litellm.callbacks.append(Admission(config, arbiter, [name for name in names if name not in config.virtual]))

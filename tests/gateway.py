@@ -25,7 +25,7 @@ def free_port() -> int:
 class Gateway:
     """A gateway in a process of its own, ready once this is made. `log` holds what it wrote."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, module: str = "llmux") -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log: list[str] = []
@@ -34,11 +34,11 @@ class Gateway:
             **os.environ,
             "LLMUX_MASTER_KEY": MASTER_KEY,
             "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         }
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "llmux", "serve", "--config", str(config), "--port", str(self.port)],
+            [sys.executable, "-m", module, "serve", "--config", str(config), "--port", str(self.port)],
             cwd=ROOT,
             env=environment,
             stderr=subprocess.STDOUT,
