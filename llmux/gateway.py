@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from hooks.admission import Admission
 from hooks.authentication import authentication
+from hooks.usage import UsageChunk
 from llmux.answer import Answer
 from llmux.arbitration import arbiter_of
 from llmux.config import PROVIDER, Config
@@ -60,6 +61,7 @@ def build(config: Config, master_key: str) -> Gateway:
     litellm_audio.install(TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits))
     names = [entry["model_name"] for entry in config.litellm["model_list"]]
     litellm.callbacks.append(Admission(config, arbiter, [name for name in names if name not in config.virtual]))
+    litellm.callbacks.append(UsageChunk())
     proxy_server.user_custom_auth = authentication(master_key, KeyFile(config.state_dir))
 
     app = proxy_server.app
