@@ -92,7 +92,7 @@ class Admission(CustomLogger):
             if user_api_key_dict.models and name not in user_api_key_dict.models:
                 raise PermissionDenied(f"this key may not use {name}; GET /v1/models lists what it may", param="model")
             if TASK_OF_CALL.get(call_type) == "llm":
-                refuse_malformed(data)
+                refuse_malformed(data, call_type)
             if name not in self._other_models:
                 self._admit(name, call_type)
                 current().model = name

@@ -34,8 +34,15 @@ _UNSERVED: Mapping[str, str] = {
 """Fields that ask for what there is not, and would be passed over in silence."""
 
 
-def refuse_malformed(data: Mapping[str, object]) -> None:
-    """Raises InvalidRequest, naming the field, for a body of a chat that cannot be read."""
+_PARTS = ("text", "image_url")
+"""Of what a user's message may consist in chat completions."""
+
+
+def refuse_malformed(data: Mapping[str, object], call_type: str = "acompletion") -> None:
+    """Raises InvalidRequest, naming the field, for a body of a chat that cannot be read.
+
+    call_type: LiteLLM's name for the route
+    """
     for name, (kind, wanted) in _KINDS.items():
         if data.get(name) is not None and not isinstance(data[name], kind):
             raise InvalidRequest(f"{name} must be {wanted}", param=name)
@@ -50,6 +57,8 @@ def refuse_malformed(data: Mapping[str, object]) -> None:
     messages = data.get("messages")
     if isinstance(messages, list):
         _refuse_messages(messages)
+        if call_type.endswith("acompletion"):
+            _refuse_parts(messages)
 
 
 def _refuse_prompts(prompt: object) -> None:
@@ -71,3 +80,14 @@ def _refuse_messages(messages: list[dict[str, object]]) -> None:
         calls = message.get("tool_calls")
         if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
             raise InvalidRequest("the tool_calls of a message must be a list of objects", param="messages")
+
+
+def _refuse_parts(messages: list[dict[str, object]]) -> None:
+    for message in messages:
+        content = message.get("content")
+        if message["role"] == "user" and isinstance(content, list):
+            for part in content:
+                if part.get("type") not in _PARTS:
+                    raise InvalidRequest(
+                        "the parts of a user's message are of type text or image_url", param="messages"
+                    )

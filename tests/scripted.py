@@ -1,21 +1,35 @@
 """The gateway with chat models that answer what their user tells them to: `python -m tests.scripted serve ...`.
 
-A user's message holds the answer between [[ and ]], which is generated three characters a token. The template is the
+A user's message holds the answer between [[ and ]], which is generated three characters a token; without one, the model
+shows what it was given. The template is the
 one in tests/templates.py that is named by the folder of the weights. Everything else is the real gateway.
 """
 
+import base64
 import re
 import sys
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from unittest.mock import patch
+
+import httpx
 
 from llmux.config import Model
 from providers.dialect import SEAM
+from providers.download import Download
 from providers.runtime import Image, Piece, Sampling
 from tests import templates
 
+_PIXEL = base64.b64decode("R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs=")
+"""A GIF of one pixel."""
+
 CONTROL = ("<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|start|>", "<|end|>", "<|message|>", "<|channel|>")
+
+
+def shown(markup: str) -> str:
+    """Markup to look at, which is none in an answer."""
+    return markup.replace("<", "^")
 
 
 async def load(model: Model, folder: Path) -> "Scripted":
@@ -37,7 +51,7 @@ class Scripted:
         self, prompt: str, sampling: Sampling, images: Sequence[Image] = ()
     ) -> AsyncGenerator[Piece, None]:
         said = re.findall(r"\[\[(.*?)\]\]", prompt.replace(SEAM, ""), re.DOTALL)
-        answer = said[-1] if said else f"{prompt}{sampling}{[image.shape for image in images]}"
+        answer = said[-1] if said else shown(f"{prompt}{sampling}{[image.shape for image in images]}")
         length = len(prompt) // 4
         for number, start in enumerate(range(0, len(answer), 3), start=1):
             if number == sampling.max_tokens:
@@ -48,6 +62,13 @@ class Scripted:
 
     async def close(self) -> None:
         pass
+
+
+class Answered(Download):
+    """One host of the internet answers, without any network; all others are as they are."""
+
+    async def __call__(self, url: str) -> bytes:
+        return _PIXEL if httpx.URL(url).host == "answered.invalid" else await super().__call__(url)
 
 
 def _note(event: str, args: tuple[object, ...]) -> None:
@@ -61,5 +82,7 @@ if __name__ == "__main__":
     from providers import loading
 
     loading.MODULES = {("llm", "transformers"): "tests.scripted"}
+    patch("providers.chat.Download", Answered).start()
+    sys.modules["uvloop"] = None  # type: ignore[assignment]  # its connections cannot be watched
     sys.addaudithook(_note)
     main()

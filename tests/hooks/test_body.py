@@ -42,6 +42,7 @@ def test_what_can_be_read_passes(body: dict[str, Any]) -> None:
         ("messages", [{"content": "Hi"}]),
         ("messages", [{"role": "user", "content": 5}]),
         ("messages", [{"role": "user", "content": [5]}]),
+        ("messages", [{"role": "user", "content": [{"type": "video"}]}]),
         ("messages", [{"role": "assistant", "tool_calls": 5}]),
         ("messages", [{"role": "assistant", "tool_calls": [5]}]),
         ("metadata", 5),
@@ -77,3 +78,10 @@ def test_what_asks_for_kept_answers_is_refused_instead_of_answered_without_them(
     with pytest.raises(InvalidRequest, match="is not served") as refused:
         refuse_malformed({"input": "Hi", name: value})
     assert refused.value.param == name
+
+
+def test_other_routes_have_other_parts() -> None:
+    shown = {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1"}]}]}
+    refuse_malformed(shown, "anthropic_messages")
+    with pytest.raises(InvalidRequest, match="parts"):
+        refuse_malformed(shown, "acompletion")

@@ -39,7 +39,7 @@ async def never(url: str) -> bytes:
 
 
 def test_images_are_found_in_their_order_and_both_spellings() -> None:
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a"}}, {"type": "text", "text": "x"}]},
         {"role": "assistant", "content": "b"},
         {"role": "user", "content": [{"type": "input_image", "image_url": "c"}]},

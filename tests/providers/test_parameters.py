@@ -46,7 +46,14 @@ def test_parameters_become_sampling() -> None:
 
 
 def test_what_is_not_given_is_left_to_the_model() -> None:
-    nothing = {"max_tokens": None, "stop": "", "tools": None, "n": 1, "logprobs": False, "logit_bias": {}}
+    nothing: dict[str, Any] = {
+        "max_tokens": None,
+        "stop": "",
+        "tools": None,
+        "n": 1,
+        "logprobs": False,
+        "logit_bias": {},
+    }
     assert Parameters.parse(nothing) == Parameters.parse({}) == Parameters(Sampling(), options={})
 
 

@@ -263,17 +263,23 @@ def test_a_call_is_told_as_soon_as_it_is_whole() -> None:
     assert reply.feed(HERMES_BONN) == [BONN]
 
 
-def test_a_reply_knows_whether_it_is_reasoning() -> None:
-    reply = Reply(QWEN, THOUGHT)
-    assert reply.reasoning
-    reply.feed("Hm.</think>")
-    assert not reply.reasoning
-    harmony = Reply(HARMONY, START)
-    assert not harmony.reasoning
-    harmony.feed("<|channel|>analysis<|message|>")
-    assert harmony.reasoning
-    harmony.feed("Hm.<|end|>")
-    assert not harmony.reasoning
+@pytest.mark.parametrize(
+    ("markup", "prompt", "pieces", "reasoning"),
+    [
+        (QWEN, THOUGHT, ["Hm.", "</think>", "Yes"], [True, True, False, False]),
+        (QWEN, BARE, ["<think>", "Hm.", "</think>"], [False, True, True, False]),
+        (HARMONY, START, ["<|channel|>analysis", "<|message|>", "Hm.", "<|end|>"], [False, False, True, True, False]),
+    ],
+)
+def test_a_reply_knows_whether_it_is_reasoning(
+    markup: Markup, prompt: str, pieces: list[str], reasoning: list[bool]
+) -> None:
+    reply = Reply(markup, prompt)
+    states = [reply.reasoning]
+    for piece in pieces:
+        reply.feed(piece)
+        states.append(reply.reasoning)
+    assert states == reasoning
 
 
 def test_without_tools_the_markup_of_a_call_is_text() -> None:
