@@ -153,7 +153,7 @@ class Images(_Section):
     """
 
     hosts: tuple[str, ...] = ()
-    count: int = Field(default=16, ge=1)
+    count: int = Field(default=32, ge=1)
     size: Bytes = 20 * 10**6
     pixels: int = Field(default=40_000_000, ge=1)
 

@@ -108,15 +108,18 @@ async def generate(
     seen: the images in the messages, in their order
     What is said ends with a stop string where one comes up in it: reasoning and calls of tools may hold one.
     """
-    prompt = dialect.render(
-        messages,
-        template=runtime.chat_template,
-        special_tokens=runtime.special_tokens,
-        control_tokens=runtime.control_tokens,
-        image_token=runtime.image_token,
-        tools=parameters.tools,
-        options=parameters.options,
-    )
+    try:
+        prompt = dialect.render(
+            messages,
+            template=runtime.chat_template,
+            special_tokens=runtime.special_tokens,
+            control_tokens=runtime.control_tokens,
+            image_token=runtime.image_token,
+            tools=parameters.tools,
+            options=parameters.options,
+        )
+    except RecursionError:
+        raise InvalidRequest("messages or tools are nested too deeply", param="messages") from None
     reply = Reply(markup_of(runtime.chat_template), prompt, tools=parameters.tools)
     end = _End(parameters)
     tokens = reasoning_tokens = 0

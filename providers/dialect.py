@@ -142,10 +142,11 @@ def _plain_calls(calls: object, at: str) -> list[dict[str, Any]]:
             raise InvalidRequest(f"{at}[{index}] must be an object with a function that has a name", param=at)
         arguments = function.get("arguments") or {}
         if isinstance(arguments, str):
-            with suppress(ValueError):  # models err: the template then gets what the model once wrote
+            with suppress(ValueError, RecursionError):  # models err: the template gets what the model once wrote
                 arguments = json.loads(arguments)
         named = {"name": function["name"], "arguments": arguments}
-        plain.append({"id": call.get("id"), "type": "function", "function": named})
+        identity = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
+        plain.append({**identity, "type": "function", "function": named})
     return plain
 
 
@@ -195,7 +196,7 @@ def _for_harmony(turns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _calls_apart(turn: Mapping[str, Any], results: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Each call of a message, followed by its results: those that name its id, or else stand in its place."""
     calls = turn["tool_calls"]
-    numbers = {call["id"]: number for number, call in enumerate(calls) if call["id"]}
+    numbers = {call["id"]: number for number, call in enumerate(calls) if "id" in call}
     owners = [
         numbers.get(result.get("tool_call_id"), min(place, len(calls) - 1)) for place, result in enumerate(results)
     ]

@@ -5,7 +5,6 @@ A decoded image can be a thousand times its file, so its size is read and judged
 
 import asyncio
 import base64
-import binascii
 import io
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -61,8 +60,8 @@ async def _bytes(url: str, limits: Images, fetch: Fetch) -> bytes:
     if (len(url) - found.end()) * 3 // 4 > limits.size + 2:  # base64's padding
         raise too_large(limits)
     try:
-        return base64.b64decode(url[found.end() :], validate=True)
-    except binascii.Error:
+        return await asyncio.to_thread(base64.b64decode, url[found.end() :], validate=True)
+    except ValueError:
         raise InvalidImage("the data: URL of an image is not valid base64", param="messages") from None
 
 
@@ -88,7 +87,7 @@ def decode(data: bytes, pixels: int) -> Image:
                 upright = upright.convert("RGBA")
                 white = Pillow.new("RGBA", upright.size, "white")
                 upright = Pillow.alpha_composite(white, upright)
-            return np.asarray(upright.convert("RGB"))
+            return np.array(upright.convert("RGB"))
     except InvalidImage:
         raise
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning):

@@ -183,6 +183,14 @@ async def test_a_refused_request_never_asks_for_the_model() -> None:
     assert lending.asked == []
 
 
+async def test_what_is_nested_too_deeply_is_refused() -> None:
+    deep: Any = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    with pytest.raises(InvalidRequest, match="nested too deeply"):
+        await answer(Scripted(), chat_template_kwargs=deep)
+
+
 async def test_an_answer_without_an_end_is_an_error() -> None:
     class Broken(Scripted):
         async def generate(

@@ -244,6 +244,11 @@ def test_results_without_ids_belong_to_the_calls_in_their_places() -> None:
     assert any("three" in message for message in harmony({"role": "assistant", "tool_calls": calls}, *results))
 
 
+def test_an_id_that_is_no_text_is_none() -> None:
+    calls = [{"id": {}, "type": "function", "function": {"name": "f", "arguments": "[" * 100_000}}]
+    assert harmony({"role": "assistant", "tool_calls": calls}, answered("x"))[-1].endswith('"x"')
+
+
 def test_what_is_said_beside_a_call_is_kept_with_its_reasoning() -> None:
     both = {"role": "assistant", "content": "I look.", "reasoning_content": "Hm.", "tool_calls": [asked("f")]}
     assert harmony(both, answered("x"))[0] == "assistant<|channel|>analysis<|message|>Hm.\n\nI look."

@@ -57,6 +57,7 @@ async def test_an_image_in_the_request_is_not_fetched() -> None:
     (image,) = await load([data_url(file(red()))], Images(), never)
     assert image.shape == (2, 3, 3)
     assert image.dtype == np.uint8
+    assert image.flags.writeable  # as torch wants it
     assert image.tolist() == [[RED] * 3] * 2
 
 
@@ -91,8 +92,9 @@ async def test_other_addresses_are_refused(url: str) -> None:
 
 
 async def test_broken_base64_is_refused() -> None:
-    with pytest.raises(InvalidImage, match="not valid base64"):
-        await load(["data:image/png;base64,AAA$"], Images(), never)
+    for broken in ("AAA$", "AAA", "é", "AA\nAA"):
+        with pytest.raises(InvalidImage, match="not valid base64"):
+            await load([f"data:image/png;base64,{broken}"], Images(), never)
 
 
 async def test_more_bytes_than_allowed_are_refused() -> None:
