@@ -1,6 +1,5 @@
 """llmux's own routes, answered before LiteLLM's of the same name."""
 
-import time
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -10,9 +9,10 @@ from litellm.proxy._types import LitellmUserRoles, SpecialHeaders, UserAPIKeyAut
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hooks.permission import Permission
 from llmux import status
 from llmux.config import Config
-from llmux.errors import InvalidRequest, LlmuxError, ModelNotFound, PermissionDenied, Unavailable, of_refusal
+from llmux.errors import AdminKeyNeeded, InvalidRequest, LlmuxError, ModelBusy, ModelNotFound, of_refusal
 from llmux.metrics import CONTENT_TYPE, ArbiterMetrics
 from llmux.request import errors_noted
 from llmux.weights import require_weights
@@ -53,15 +53,6 @@ async def tell(request: Request, error: Exception) -> Response:
     return JSONResponse(error.body(), error.status_code, error.response_headers())
 
 
-class AdminKeyNeeded(PermissionDenied):
-    code = "admin_key_needed"
-
-
-class ModelBusy(Unavailable):
-    type = "model_busy"
-    code = "model_busy"
-
-
 class Order(BaseModel):
     """The body of POST /vram/load and /vram/unload. model: a physical one"""
 
@@ -80,7 +71,12 @@ T = TypeVar("T", bound=Order)
 
 
 def routes(
-    arbiter: Arbiter[Any], config: Config, metrics: ArbiterMetrics, names: Collection[str], started_s: int
+    arbiter: Arbiter[Any],
+    config: Config,
+    metrics: ArbiterMetrics,
+    may_use: Permission,
+    names: Collection[str],
+    started_s: int,
 ) -> APIRouter:
     """GET /health without a key; GET /v1/models, /vram and /metrics with one; POST /vram/... with the admin's.
 
@@ -89,12 +85,12 @@ def routes(
     """
     router = APIRouter()
 
-    def listed(key: UserAPIKeyAuth) -> list[dict[str, Any]]:
-        allowed = [name for name in names if not key.models or name in key.models]
+    async def listed(key: UserAPIKeyAuth) -> list[dict[str, Any]]:
+        allowed = [name for name in names if await may_use(key, name)]
         return [{"id": name, "object": "model", "created": started_s, "owned_by": "llmux"} for name in allowed]
 
     def vram_report() -> dict[str, Any]:
-        return status.report(arbiter.snapshot(), time.monotonic())
+        return status.report(arbiter.snapshot())
 
     def state_of(model: str) -> dict[str, Any]:
         return {"model": model, **vram_report()["models"][model]}
@@ -156,12 +152,12 @@ def routes(
 
     @router.get("/v1/models")
     async def models(key: Key) -> dict[str, Any]:
-        return {"object": "list", "data": listed(key)}
+        return {"object": "list", "data": await listed(key)}
 
     @router.get("/v1/models/{name:path}")
     async def model(name: str, key: Key) -> Mapping[str, Any]:
         with errors_noted():
-            for entry in listed(key):
+            for entry in await listed(key):
                 if entry["id"] == name:
                     return entry
             raise ModelNotFound(f"there is no model {name!r}; GET /v1/models lists the names", param="model")

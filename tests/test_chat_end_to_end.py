@@ -67,7 +67,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         for name in ("config.json", "model.safetensors"):
             (folder / "models" / weights / name).touch()
     (folder / "config.yaml").write_text(CONFIG)
-    gateway = Gateway(folder / "config.yaml", "tests.scripted")
+    gateway = Gateway(folder / "config.yaml", module="tests.scripted")
     yield gateway
     gateway.stop()
 
