@@ -6,6 +6,7 @@ one in tests/templates.py that is named by the folder of the weights. Everything
 """
 
 import base64
+import os
 import re
 import sys
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
@@ -16,6 +17,7 @@ from unittest.mock import patch
 import httpx
 
 from llmux.config import Model
+from llmux.litellm_settings import ENVIRONMENT
 from providers.dialect import SEAM
 from providers.download import Download
 from providers.runtime import Image, Piece, Sampling
@@ -78,6 +80,7 @@ def _note(event: str, args: tuple[object, ...]) -> None:
 
 
 if __name__ == "__main__":
+    os.environ.update(ENVIRONMENT)  # before anything imports LiteLLM
     from llmux.cli import main
     from providers import loading
 

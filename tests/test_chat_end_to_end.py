@@ -24,6 +24,7 @@ model_list:
   - {model_name: Plain, litellm_params: {model: llmux/plain}}
 llmux:
   budget: 10 GB
+  database: none
   images: {hosts: [pictures.invalid]}
   models:
     qwen: {task: llm, runtime: transformers, weights: QWEN, estimate: 1 GB, capabilities: [vision, tools]}
