@@ -115,10 +115,14 @@ class Model(_Section):
 
 
 class View(_Section):
-    """How a virtual model asks its physical one: nothing here is loaded twice."""
+    """How a virtual model asks its physical one: nothing here is loaded twice.
+
+    locked: a request that asks for anything else is refused; otherwise it has the last word
+    """
 
     enable_thinking: bool | None = None
     reasoning_effort: Literal["low", "medium", "high"] | None = None
+    locked: bool = False
 
 
 class MaxWait(_Section):
@@ -146,6 +150,21 @@ class Limits(_Section):
     stop_s: float = Field(default=20.0, gt=0)
 
 
+class Images(_Section):
+    """Images in chats: which may be fetched, and how much of them.
+
+    hosts: names from which images may be fetched by http(s); an image in the request itself needs none
+    count: images in one request
+    size: bytes of one image as it comes
+    pixels: width times height of one image
+    """
+
+    hosts: tuple[str, ...] = ()
+    count: int = Field(default=32, ge=1)
+    size: Bytes = 20 * 10**6
+    pixels: int = Field(default=40_000_000, ge=1)
+
+
 class Settings(_Section):
     """The `llmux:` section.
 
@@ -168,6 +187,7 @@ class Settings(_Section):
     max_wait_s: MaxWait = MaxWait()
     queue: Queue = Queue()
     limits: Limits = Limits()
+    images: Images = Images()
     models: dict[str, Model]
 
     @model_validator(mode="after")

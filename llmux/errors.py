@@ -4,6 +4,7 @@
     ├── InvalidRequest              400
     │   ├── WrongTask               400  a model of another task
     │   ├── InvalidAudio            400  not audio, empty, truncated
+    │   ├── InvalidImage            400  not an image, too large, not to be had
     │   ├── ContextLengthExceeded   400
     │   └── InsufficientVram        400  can never fit, so that clients do not retry
     ├── Unauthenticated             401
@@ -70,6 +71,10 @@ class WrongTask(InvalidRequest):
 
 class InvalidAudio(InvalidRequest):
     code = "invalid_audio"
+
+
+class InvalidImage(InvalidRequest):
+    code = "invalid_image"
 
 
 class ContextLengthExceeded(InvalidRequest):

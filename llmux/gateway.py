@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from hooks.admission import Admission
 from hooks.authentication import authentication
 from hooks.permission import may_use
+from hooks.usage import UsageChunk
 from llmux import client_keys
 from llmux.administration import ADMINISTRATION, PAGES, Administration
 from llmux.answer import Answer
@@ -64,12 +65,13 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     arbiter = arbiter_of(config, metrics, on_failure)
     metrics.watch(arbiter.snapshot)
     leased = Leased(arbiter, request_s=settings.limits.request_s)
-    litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased)}]
+    litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased, settings)}]
     litellm_audio.install(TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits))
     names = [entry["model_name"] for entry in config.litellm["model_list"]]
     litellm.callbacks.append(
         Admission(config, arbiter, may_use, [name for name in names if name not in config.virtual])
     )
+    litellm.callbacks.append(UsageChunk())
     app = proxy_server.app
     has_database = settings.database != "none"
     if not has_database:

@@ -51,6 +51,12 @@ def test_the_shipped_configuration_has_the_16_names_and_9_models() -> None:
     assert config.settings.host == "127.0.0.1"
 
 
+def test_images_are_taken_from_nowhere_else_unless_the_configuration_names_it(tmp_path: Path) -> None:
+    defaults = load_config(write(tmp_path, GOOD)).settings.images
+    assert defaults == load_config(SHIPPED).settings.images
+    assert defaults.hosts == ()
+
+
 def test_a_virtual_model_is_a_view_of_a_physical_one(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
     assert config.virtual["Small"].view == View(enable_thinking=False)
