@@ -1,10 +1,11 @@
 """How the next token is picked: one contract, kept by both chat runtimes.
 
-In this order, which is that of transformers and vLLM: `logit_bias` is added; the logits of tokens in prompt and answer are
-divided (if negative: multiplied) by `repetition_penalty`; `frequency_penalty` times how often the token stands in the answer,
-and `presence_penalty` if it stands there at all, are taken off; logits are divided by `temperature`; then only the `top_k`
-likeliest stay, of these the smallest set that holds `top_p`, and of these the ones at least `min_p` times as likely as the
-likeliest. One of what is left is drawn by its share. At a temperature below `GREEDY` the likeliest is taken instead.
+In this order, which is that of transformers and vLLM: `logit_bias` is added; the logits of tokens in prompt and
+answer are divided (if negative: multiplied) by `repetition_penalty`; `frequency_penalty` times how often the token
+stands in the answer, and `presence_penalty` if it stands there at all, are taken off; logits are divided by
+`temperature`; then only the `top_k` likeliest stay, of these the smallest set that holds `top_p`, and of these the
+ones at least `min_p` times as likely as the likeliest. One of what is left is drawn by its share. At a temperature
+below `GREEDY` the likeliest is taken instead.
 
 A sequence that is alone draws the same tokens from the same seed each time.
 """

@@ -112,12 +112,8 @@ def test_the_draw_is_made_from_what_the_contract_leaves(
 def test_greedy_takes_the_likeliest_after_bias_and_penalties(temperature: float) -> None:
     logits = torch.tensor([1.0, 3.0, 2.0])
     plain = TorchSampler(Sampling(temperature=temperature), [1], vocabulary=3, device="cpu")
-    biased = TorchSampler(
-        Sampling(temperature=temperature, logit_bias={0: 5.0}), [1], vocabulary=3, device="cpu"
-    )
-    penalised = TorchSampler(
-        Sampling(temperature=temperature, repetition_penalty=2.0), [1], vocabulary=3, device="cpu"
-    )
+    biased = TorchSampler(Sampling(temperature=temperature, logit_bias={0: 5.0}), [1], vocabulary=3, device="cpu")
+    penalised = TorchSampler(Sampling(temperature=temperature, repetition_penalty=2.0), [1], vocabulary=3, device="cpu")
     absent = TorchSampler(Sampling(temperature=temperature, presence_penalty=2.0), [1], vocabulary=3, device="cpu")
 
     assert [plain.pick(logits) for _ in range(2)] == [1, 1]
