@@ -177,10 +177,15 @@ def write_qwen(folder: Path, *, vision: bool = True, seed: int = 0, **more: Any)
         ).save_pretrained(folder)
     else:
         model = Qwen3_5ForCausalLM(text)
-    # Fresh norms and biases are all alike, which would hide what is done wrong with them.
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1 and "A_log" not in name:
+            # Fresh norms and biases are all alike, which would hide what is done wrong with them.
             torch.nn.init.normal_(parameter, std=0.2)
+        elif "embed_tokens" in name:
+            # Else an answer would hang on the last token alone, and hardly on what came before it.
+            torch.nn.init.normal_(parameter, std=0.05)
+        elif "o_proj" in name or "out_proj" in name or "merger" in name:
+            torch.nn.init.normal_(parameter, std=1)
     model.generation_config.eos_token_id = [ids["<|im_end|>"], ids["<|endoftext|>"]]
     model.to(torch.bfloat16).save_pretrained(folder)
 
@@ -218,10 +223,10 @@ def write_gpt_oss(folder: Path, *, seed: int = 0) -> None:
 # GGUF
 
 
-def write_qwen_gguf(folder: Path, model: Path, projector: Path | None = None) -> None:
+def write_qwen_gguf(folder: Path, model: Path, projector: Path | None = None, *, template: str = QWEN_TEMPLATE) -> None:
     """What llama.cpp's converter makes of a folder of `write_qwen`: the language model, and its eyes."""
     tensors = _tensors(folder)
-    _write_qwen_text(folder, model, tensors)
+    _write_qwen_text(folder, model, tensors, template)
     if projector is not None:
         _write_qwen_vision(folder, projector, tensors)
 
@@ -232,7 +237,7 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     return {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
 
 
-def _write_qwen_text(folder: Path, path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+def _write_qwen_text(folder: Path, path: Path, tensors: Mapping[str, torch.Tensor], template: str) -> None:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder).get_text_config()
@@ -257,14 +262,14 @@ def _write_qwen_text(folder: Path, path: Path, tensors: Mapping[str, torch.Tenso
     writer.add_ssm_time_step_rank(values)
     writer.add_ssm_inner_size(config.linear_value_head_dim * values)
     writer.add_full_attention_interval(4)
-    _add_tokenizer(writer, QWEN_TOKENS, QWEN_WORDS, QWEN_TEMPLATE, end="<|im_end|>")
+    _add_tokenizer(writer, QWEN_TOKENS, QWEN_WORDS, template, end="<|im_end|>")
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN35, config.num_hidden_layers)
     for name, tensor in tensors.items():
         plain = name.replace("model.language_model.", "model.")
         if plain.startswith("model.visual."):
             continue
         if plain.endswith("A_log"):
-            plain, tensor = plain, -tensor.exp()
+            tensor = -tensor.exp()
         elif plain.endswith("dt_bias"):
             plain = plain.replace("dt_bias", "dt_proj.bias")
         elif "conv1d" in plain:
@@ -337,7 +342,7 @@ def _write_qwen_vision(folder: Path, path: Path, tensors: Mapping[str, torch.Ten
 
 
 def _add_tokenizer(
-    writer: gguf.GGUFWriter, control: Sequence[str], words: Sequence[str], template: str | None, *, end: str
+    writer: gguf.GGUFWriter, control: Sequence[str], words: Sequence[str], template: str, *, end: str
 ) -> None:
     tokens = [*_BYTES, _MERGED, *control, *words]
     kinds = [gguf.TokenType.NORMAL] * _FIRST_SPECIAL
@@ -348,8 +353,7 @@ def _add_tokenizer(
     writer.add_token_types(kinds)
     writer.add_token_merges([" ".join(_MERGED)])
     writer.add_eos_token_id(tokens.index(end))
-    if template is not None:
-        writer.add_chat_template(template)
+    writer.add_chat_template(template)
 
 
 def _finish(writer: gguf.GGUFWriter) -> None:
