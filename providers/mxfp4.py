@@ -29,6 +29,7 @@ _BETWEEN[1::2] = torch.nextafter(_BETWEEN[1::2], torch.zeros(3))  # there the la
 
 _CONFIG: Mapping[str, Any] = {
     "quant_method": "mxfp4",
+    "packed_by": "llmux",
     "modules_to_not_convert": [
         "model.layers.*.self_attn",
         "model.layers.*.mlp.router",
@@ -54,8 +55,19 @@ def pack(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def is_unpacked_gpt_oss(folder: Path) -> bool:
     """Whether this is a gpt-oss that would be smaller if it were packed."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = _config(folder)
     return config.get("model_type") == "gpt_oss" and not config.get("quantization_config")
+
+
+def was_converted(folder: Path) -> bool:
+    """Whether `convert` made this folder, so that it is no longer what was published."""
+    return "packed_by" in (_config(folder).get("quantization_config") or {})
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return config
 
 
 def convert(source: Path, target: Path) -> None:
@@ -82,8 +94,7 @@ def convert(source: Path, target: Path) -> None:
     for name in ("generation_config.json", "tokenizer_config.json"):
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    (target / "config.json").write_text(json.dumps({**config, "quantization_config": _CONFIG}, indent=1))
+    (target / "config.json").write_text(json.dumps({**_config(source), "quantization_config": _CONFIG}, indent=1))
 
 
 def _packed(shard: Path) -> Iterator[tuple[str, torch.Tensor]]:

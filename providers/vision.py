@@ -68,7 +68,7 @@ class Vision:
 
     def _patches(self, image: Image) -> tuple[torch.Tensor, torch.Tensor]:
         try:
-            patches = self._processor([image], size=self._size, return_tensors="pt")
+            patches = self._processor([image], size=self._size, input_data_format="channels_last", return_tensors="pt")
         except ValueError:  # 200 times as wide as high, or the other way round
             raise InvalidRequest("an image is too narrow for this model", param="messages") from None
         return patches["pixel_values"], patches["image_grid_thw"][0]

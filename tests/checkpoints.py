@@ -5,6 +5,8 @@ settings, safetensors) or writes the GGUF files that llama.cpp's converter would
 bytes, one merge, and the control tokens of the family.
 """
 
+import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    AutoConfig,
     GptOssConfig,
     GptOssForCausalLM,
     LlamaConfig,
@@ -190,6 +194,46 @@ def write_qwen(folder: Path, *, vision: bool = True, seed: int = 0, **more: Any)
     model.to(torch.bfloat16).save_pretrained(folder)
 
 
+def write_fp8(source: Path, folder: Path, block: int = 32) -> None:
+    """A copy of a folder with the linear layers of its language model in FP8, as Qwen publishes them: a scale for each
+    block, multiplied where it is unpacked.
+    """
+    folder.mkdir(exist_ok=True)
+    for path in source.iterdir():
+        if path.suffix != ".safetensors":
+            shutil.copyfile(path, folder / path.name)
+    kept = ("visual", "embed_tokens", "lm_head", "norm", "conv1d", "in_proj_a", "in_proj_b")
+    tensors = {}
+    for name, tensor in load_file(source / "model.safetensors").items():
+        if tensor.ndim != 2 or any(part in name for part in kept):
+            tensors[name] = tensor
+            continue
+        rows, columns = (-(-size // block) for size in tensor.shape)
+        padded = torch.zeros(rows * block, columns * block)
+        padded[: tensor.shape[0], : tensor.shape[1]] = tensor
+        blocks = padded.unflatten(1, (columns, block)).unflatten(0, (rows, block))
+        scales = blocks.abs().amax((1, 3)) / 448
+        packed = (blocks / scales[:, None, :, None]).flatten(0, 1).flatten(1, 2)[: tensor.shape[0], : tensor.shape[1]]
+        tensors[name] = packed.to(torch.float8_e4m3fn).contiguous()
+        tensors[f"{name}_scale_inv"] = scales.to(torch.bfloat16)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((source / "config.json").read_text())
+    config["quantization_config"] = {
+        "quant_method": "fp8",
+        "activation_scheme": "dynamic",
+        "fmt": "e4m3",
+        "weight_block_size": [block, block],
+        "modules_to_not_convert": sorted(
+            {
+                name.removesuffix(".weight")
+                for name in tensors
+                if name.endswith(".weight") and any(k in name for k in kept)
+            }
+        ),
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def write_gpt_oss(folder: Path, *, seed: int = 0) -> None:
     """gpt-oss in bf16: a layer with a sliding window and one without, four experts."""
     ids = _save_tokenizer(
@@ -232,14 +276,10 @@ def write_qwen_gguf(folder: Path, model: Path, projector: Path | None = None, *,
 
 
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
     return {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
 
 
 def _write_qwen_text(folder: Path, path: Path, tensors: Mapping[str, torch.Tensor], template: str) -> None:
-    from transformers import AutoConfig
-
     config = AutoConfig.from_pretrained(folder).get_text_config()
     keys, values = config.linear_num_key_heads, config.linear_num_value_heads
     rope = config.rope_parameters
@@ -305,8 +345,6 @@ def _tiled(name: str, tensor: torch.Tensor, config: Any) -> torch.Tensor:
 
 
 def _write_qwen_vision(folder: Path, path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    from transformers import AutoConfig
-
     config = AutoConfig.from_pretrained(folder)
     vision = config.vision_config
     writer = gguf.GGUFWriter(path, "clip")

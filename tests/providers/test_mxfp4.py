@@ -149,9 +149,9 @@ def test_an_interrupted_conversion_goes_on_where_it_stopped(
 
 def test_in_place_the_folder_keeps_its_name_and_loses_its_size(plain: Path) -> None:
     before = (plain / "model.safetensors").stat().st_size
-    assert mxfp4.is_unpacked_gpt_oss(plain)
+    assert (mxfp4.is_unpacked_gpt_oss(plain), mxfp4.was_converted(plain)) == (True, False)
     mxfp4.convert_in_place(plain)
-    assert not mxfp4.is_unpacked_gpt_oss(plain)
+    assert (mxfp4.is_unpacked_gpt_oss(plain), mxfp4.was_converted(plain)) == (False, True)
     assert (plain / "model.safetensors").stat().st_size < 0.7 * before
     assert [path.name for path in plain.parent.iterdir()] == ["plain"]
 
