@@ -209,17 +209,6 @@ async def test_a_context_beyond_the_models_own_is_cut(smollm2: Path, caplog: pyt
     assert "8192 instead of 10000" in caplog.text
 
 
-async def test_what_llama_cpp_logs_is_logged_at_debug(
-    smollm2: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with caplog.at_level(logging.DEBUG, "providers.llama_log"):
-        loaded = await llamacpp.load(model(smollm2.name, context=256), smollm2.parent)
-        await loaded.close()
-    assert any("llama" in record.message for record in caplog.records)
-    assert {record.levelno for record in caplog.records} == {logging.DEBUG}
-    assert capfd.readouterr().err == ""
-
-
 async def test_closing_gives_thread_and_memory_back(smollm2: Path) -> None:
     async def once() -> int:
         loaded = await llamacpp.load(model(smollm2.name, context=4096), smollm2.parent)

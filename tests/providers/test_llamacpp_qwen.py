@@ -19,17 +19,15 @@ from PIL import Image as Pillow
 from transformers import AutoTokenizer
 
 from llmux.config import Model
-from llmux.errors import ContextLengthExceeded, InvalidRequest, LoadFailed, WeightsMissing
-from providers import dialect, llamacpp
+from llmux.errors import InvalidRequest
+from providers import llamacpp
 from providers.llamacpp import LlamaCpp
-from providers.runtime import Image, Piece, Sampling
+from providers.runtime import Image, Sampling
 from tests import checkpoints
 from tests.pictures import picture
+from tests.qwen import GREEDY, SEEN, answer, asked, text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-GREEDY = Sampling(max_tokens=24, temperature=0)
-SEEN = "<|vision_start|><|image_pad|><|vision_end|>"
 
 
 def model(**more: Any) -> Model:
@@ -60,20 +58,6 @@ async def runtime(folder: Path) -> AsyncIterator[LlamaCpp]:
     loaded = await llamacpp.load(model(), folder)
     yield loaded
     await loaded.close()
-
-
-def asked(text: str) -> str:
-    return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n<think>\n"
-
-
-async def answer(
-    runtime: LlamaCpp, prompt: str, images: Sequence[Image] = (), sampling: Sampling = GREEDY
-) -> list[Piece]:
-    return [piece async for piece in runtime.generate(prompt, sampling, images)]
-
-
-def text(pieces: list[Piece]) -> str:
-    return "".join(piece.text for piece in pieces)
 
 
 def reference(folder: Path, question: str, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -108,12 +92,6 @@ def data_url(image: Image) -> str:
     data = io.BytesIO()
     Pillow.fromarray(image).save(data, "PNG")
     return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
-
-
-async def test_it_says_what_its_template_writes_for_an_image(runtime: LlamaCpp) -> None:
-    assert runtime.image_token == "<|image_pad|>"
-    assert "<|image_pad|>" in runtime.chat_template
-    assert runtime.context == 2048
 
 
 @pytest.mark.parametrize("images", [0, 1, 2])
@@ -152,37 +130,6 @@ async def test_greedy_is_what_the_model_that_it_was_made_of_says(runtime: LlamaC
     pieces = await answer(runtime, prompt, pictures)
     assert text(pieces) == tokenizer.decode(written)
     assert pieces[-1].prompt_tokens == ids.shape[1]
-
-
-async def test_each_image_stands_where_the_prompt_names_it(runtime: LlamaCpp) -> None:
-    prompt = asked(f"{SEEN} or {SEEN}")
-    red, blue = picture(1), picture(2)
-    said = {text(await answer(runtime, prompt, order)) for order in ((red, blue), (blue, red), (red, red))}
-    assert len(said) == 3
-
-
-async def test_an_image_counts_as_many_tokens_as_it_takes(runtime: LlamaCpp) -> None:
-    without = (await answer(runtime, asked(SEEN.replace("<|image_pad|>", ""))))[-1].prompt_tokens
-    with_it = (await answer(runtime, asked(SEEN), [picture(0)]))[-1].prompt_tokens
-    assert with_it - without == (256 // 32) * (320 // 32)
-
-
-async def test_images_beyond_the_context_are_refused_with_both_numbers(runtime: LlamaCpp) -> None:
-    images = [picture(0, 1024, 1024)] * 2
-    with pytest.raises(ContextLengthExceeded, match=r"has 20\d\d tokens.*2048"):
-        await answer(runtime, asked(SEEN * 2), images)
-
-
-@pytest.mark.parametrize("named", [0, 2])
-async def test_a_prompt_that_does_not_name_each_image_is_refused(runtime: LlamaCpp, named: int) -> None:
-    with pytest.raises(InvalidRequest, match="does not name each image once"):
-        await answer(runtime, asked(SEEN * named), [picture(0)])
-
-
-async def test_an_image_token_that_the_client_wrote_is_text(runtime: LlamaCpp) -> None:
-    """dialect cuts it, so that it neither takes an image's place nor counts as one."""
-    prompt = asked(f"<{dialect.SEAM}|image_pad|>{SEEN}")
-    assert (await answer(runtime, prompt, [picture(0)]))[-1].finish_reason
 
 
 async def test_nothing_of_a_request_is_left_for_the_next_one(runtime: LlamaCpp) -> None:
@@ -247,30 +194,3 @@ async def test_penalties_and_seeds_reach_the_sampler(runtime: LlamaCpp) -> None:
     assert await said(temperature=2, top_k=1) == plain
     assert await said(temperature=2, min_p=1.0) == plain
     assert await said(temperature=2, min_p=0.0, top_k=0, seed=4) != plain
-
-
-# Loading
-
-
-async def test_without_a_projector_it_sees_nothing(folder: Path) -> None:
-    loaded = await llamacpp.load(model(projector=None), folder)
-    await loaded.close()
-    assert loaded.image_token is None
-
-
-async def test_a_projector_that_is_not_there_is_weights_missing(folder: Path) -> None:
-    with pytest.raises(WeightsMissing, match=r"^absent\.gguf is missing"):
-        await llamacpp.load(model(projector="absent.gguf"), folder)
-
-
-async def test_a_damaged_projector_is_refused(folder: Path) -> None:
-    (folder / "part.gguf").write_bytes((folder / "mmproj.gguf").read_bytes()[:100_000])
-    with pytest.raises(LoadFailed, match=r"cannot load part\.gguf") as refused:
-        await llamacpp.load(model(projector="part.gguf"), folder)
-    assert str(folder) not in str(refused.value)
-
-
-async def test_a_projector_for_a_template_without_images_is_refused(folder: Path, tmp_path: Path) -> None:
-    checkpoints.write_qwen_gguf(folder, tmp_path / "model.gguf", tmp_path / "mmproj.gguf", template="{{ messages }}")
-    with pytest.raises(LoadFailed, match="its chat template names no image"):
-        await llamacpp.load(model(), tmp_path)

@@ -13,19 +13,15 @@ from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoModelForI
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
 from llmux.config import Model
-from llmux.errors import ContextLengthExceeded, InvalidRequest
+from llmux.errors import InvalidRequest
 from providers import transformers_chat
 from providers.runtime import Image, Piece, Sampling
 from providers.transformers_chat import TransformersChat
 from tests import checkpoints
 from tests.pictures import picture
+from tests.qwen import GREEDY, SEEN, TORN, answer, asked, text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-GREEDY = Sampling(max_tokens=24, temperature=0)
-TORN = "\ufffd"
-"""A character that the last token left unfinished: the runtime holds it back."""
-SEEN = "<|vision_start|><|image_pad|><|vision_end|>"
 
 
 def model(**more: Any) -> Model:
@@ -54,20 +50,6 @@ async def runtime(folder: Path) -> AsyncIterator[TransformersChat]:
     loaded = await transformers_chat.load(model(), folder)
     yield loaded
     await loaded.close()
-
-
-def asked(text: str) -> str:
-    return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n<think>\n"
-
-
-async def answer(
-    runtime: TransformersChat, prompt: str, images: Sequence[Image] = (), sampling: Sampling = GREEDY
-) -> list[Piece]:
-    return [piece async for piece in runtime.generate(prompt, sampling, images)]
-
-
-def text(pieces: list[Piece]) -> str:
-    return "".join(piece.text for piece in pieces)
 
 
 class Processor(Qwen3VLProcessor):  # type: ignore[misc]
@@ -143,62 +125,12 @@ async def test_a_text_checkpoint_has_no_eyes_whatever_the_configuration_says(tmp
         await loaded.close()
 
 
-async def test_each_image_stands_where_the_prompt_names_it(runtime: TransformersChat) -> None:
-    prompt = asked(f"{SEEN} or {SEEN}")
-    red, blue = picture(1), picture(2)
-    said = {text(await answer(runtime, prompt, order)) for order in ((red, blue), (blue, red), (red, red))}
-    assert len(said) == 3
-
-
 async def test_nothing_of_a_request_is_left_for_the_next_one(runtime: TransformersChat) -> None:
     """The model's own forward keeps the shift of positions that an image made."""
     prompt = asked("Name a colour.")
     first = text(await answer(runtime, prompt))
     await answer(runtime, asked(f"{SEEN}Name it."), [picture(1, 640, 640)])
     assert text(await answer(runtime, prompt)) == first
-
-
-async def test_a_large_image_is_made_smaller_as_llama_cpp_does(runtime: TransformersChat) -> None:
-    seen = runtime._vision.see(runtime._tokenize(SEEN), [picture(0, 4000, 3000)])
-    assert 3900 < len(seen.tokens) <= 4096 + 2
-
-
-async def test_images_beyond_the_context_are_refused_with_both_numbers(runtime: TransformersChat) -> None:
-    with pytest.raises(ContextLengthExceeded, match=r"has 20\d\d tokens.*2048"):
-        await answer(runtime, asked(SEEN * 2), [picture(0, 1024, 1024)] * 2)
-
-
-@pytest.mark.parametrize("named", [0, 2])
-async def test_a_prompt_that_does_not_name_each_image_is_refused(runtime: TransformersChat, named: int) -> None:
-    with pytest.raises(InvalidRequest, match="does not name each image once"):
-        await answer(runtime, asked(SEEN * named), [picture(0)])
-
-
-async def test_an_image_three_pixels_high_is_no_image_of_three_channels(runtime: TransformersChat) -> None:
-    wide, high = (runtime._vision.see(runtime._tokenize(SEEN), [picture(0, *size)]) for size in ((3, 300), (300, 3)))
-    assert [grid.tolist() for grid in wide.grids] == [[1, *reversed(grid.tolist()[1:])] for grid in high.grids]
-
-
-async def test_an_image_like_a_thread_is_refused(runtime: TransformersChat) -> None:
-    with pytest.raises(InvalidRequest, match="too narrow"):
-        await answer(runtime, asked(SEEN), [picture(0, 1, 300)])
-
-
-async def test_a_request_that_is_gone_looks_at_no_further_image(
-    runtime: TransformersChat, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looked: list[Any] = []
-    cancelled = threading.Event()
-    look = runtime._model.get_image_features
-
-    def slow(pixels: Any, grid: Any) -> Any:
-        looked.append(grid)
-        cancelled.set()
-        return look(pixels, grid)
-
-    monkeypatch.setattr(runtime._model, "get_image_features", slow)
-    assert list(runtime._generate(asked(SEEN * 2), GREEDY, [picture(0)] * 2, cancelled)) == []
-    assert len(looked) == 1
 
 
 async def test_control_tokens_stand_in_the_answer_by_their_text(runtime: TransformersChat) -> None:
