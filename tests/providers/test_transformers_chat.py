@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import torch
-from transformers import LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+from bench.smollm2 import safetensors_folder
 from llmux.config import Model
 from llmux.errors import ContextLengthExceeded, InvalidRequest, LoadFailed, WeightsMissing
 from providers import dialect, transformers_chat
@@ -69,6 +70,27 @@ async def test_greedy_is_what_transformers_says(runtime: TransformersChat, tiny:
     said = reference.generate(torch.tensor([tokens]), do_sample=False, max_new_tokens=20)[0, len(tokens) :].tolist()
     picked = runtime._tokens(tokens, None, Sampling(temperature=0), threading.Event())
     assert [next(picked) for _ in said] == said
+
+
+async def test_smollm2_answers_as_transformers_does(demo_models: Path) -> None:
+    folder = safetensors_folder(demo_models)
+    loaded = await transformers_chat.load(model(context=1024), folder)
+    try:
+        prompt = dialect.render(
+            [{"role": "user", "content": "Where is the Eiffel Tower?"}],
+            template=loaded.chat_template,
+            special_tokens=loaded.special_tokens,
+            control_tokens=loaded.control_tokens,
+        )
+        pieces = await answer(loaded, prompt, Sampling(temperature=0, max_tokens=16))
+        library = AutoModelForCausalLM.from_pretrained(folder)
+        tokens = loaded._tokenize(prompt)
+        said = library.generate(torch.tensor([tokens]), do_sample=False, max_new_tokens=16)[0, len(tokens) :]
+        assert text(pieces) == loaded._tokenizer.decode(said).removesuffix("<|im_end|>")
+        assert "Paris" in text(pieces)
+        assert pieces[-1].prompt_tokens == len(tokens)
+    finally:
+        await loaded.close()
 
 
 async def test_it_stops_at_the_end_of_the_turn(runtime: TransformersChat, monkeypatch: pytest.MonkeyPatch) -> None:
