@@ -16,8 +16,15 @@ async def test_what_llama_cpp_and_mtmd_log_is_logged_at_debug(
     checkpoints.write_qwen(tmp_path)
     checkpoints.write_qwen_gguf(tmp_path, tmp_path / "model.gguf", tmp_path / "mmproj.gguf")
     capfd.readouterr()
-    model = Model(
-        task="llm", runtime="llama.cpp", weights="w", file="model.gguf", projector="mmproj.gguf", estimate="1 MB"
+    model = Model.model_validate(
+        {
+            "task": "llm",
+            "runtime": "llama.cpp",
+            "weights": "w",
+            "file": "model.gguf",
+            "projector": "mmproj.gguf",
+            "estimate": "1 MB",
+        }
     )
     with caplog.at_level(logging.DEBUG, "providers.llama_log"):
         await (await llamacpp.load(model, tmp_path)).close()

@@ -52,7 +52,7 @@ async def runtime(folder: Path) -> AsyncIterator[TransformersChat]:
     await loaded.close()
 
 
-class Processor(Qwen3VLProcessor):  # type: ignore[misc]
+class Processor(Qwen3VLProcessor):
     """transformers' own, without videos: for these it wants torchvision."""
 
     @classmethod
