@@ -18,6 +18,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoConfig,
+    CohereAsrConfig,
+    CohereAsrFeatureExtractor,
+    CohereAsrForConditionalGeneration,
+    CohereAsrProcessor,
     GptOssConfig,
     GptOssForCausalLM,
     LlamaConfig,
@@ -262,6 +266,53 @@ def write_gpt_oss(folder: Path, *, seed: int = 0) -> None:
             torch.nn.init.normal_(parameter, std=0.3)
     model.generation_config.eos_token_id = [ids["<|return|>"], ids["<|endoftext|>"], ids["<|call|>"]]
     model.to(torch.bfloat16).save_pretrained(folder)
+
+
+COHERE_LANGUAGES = ("ar", "de", "el", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "vi", "zh")
+
+
+def write_cohere(folder: Path) -> None:
+    """Cohere's speech recognition. It speaks in words, and does not end by itself."""
+    special = [
+        "<unk>",
+        "<pad>",
+        "<|endoftext|>",
+        "<|startofcontext|>",
+        "<|startoftranscript|>",
+        "<|emo:undefined|>",
+        "<|pnc|>",
+        "<|nopnc|>",
+        "<|noitn|>",
+        "<|notimestamp|>",
+        "<|nodiarize|>",
+        *(f"<|{language}|>" for language in COHERE_LANGUAGES),
+    ]
+    vocabulary = {token: number for number, token in enumerate([*special, "▁", *(f"▁w{n}" for n in range(20))])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words.decoder = decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        unk_token="<unk>",
+        pad_token="<pad>",
+        eos_token="<|endoftext|>",
+        additional_special_tokens=special[3:],
+    )
+    tiny = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = CohereAsrConfig(
+        **tiny,
+        vocab_size=len(vocabulary),
+        max_position_embeddings=32,
+        pad_token_id=vocabulary["<pad>"],
+        eos_token_id=vocabulary["<|endoftext|>"],
+        bos_token_id=vocabulary["<|startoftranscript|>"],
+        decoder_start_token_id=vocabulary["<|startoftranscript|>"],
+        encoder_config={**tiny, "subsampling_conv_channels": 8, "num_mel_bins": 16},
+    )
+    torch.manual_seed(1)
+    network = CohereAsrForConditionalGeneration(config)
+    network.proj_out.bias.data[: len(special) + 1] = -100.0
+    network.save_pretrained(folder)
+    CohereAsrProcessor(CohereAsrFeatureExtractor(feature_size=16), tokenizer).save_pretrained(folder)
 
 
 # GGUF
