@@ -44,6 +44,7 @@ QWEN_TEMPLATE = """\
 {% endfor %}<|im_start|>assistant
 <think>
 {% if enable_thinking is defined and enable_thinking is false %}
+
 </think>
 
 {% endif %}"""
