@@ -77,6 +77,7 @@ class Episode:
         self._hold_s = draw.choice((0.2, 1.0, 4.0))
         self._grows = tells == "own" and draw.random() < 0.3
         self._late_share = draw.choice((0, 0, 0.3))
+        self._timer_late_s = draw.choice((0.0, 0.0, 0.1))
         self._now_s = 0.0
         self._ticket = 0
         self._happened = 0
@@ -84,7 +85,6 @@ class Episode:
         self._order = itertools.count()
         self._before: dict[str, Reading | None] = {}
         """What was read when a load under way began; None once others moved beside it."""
-        self._retrying: set[str] = set()
         self._answers = True
         self._resting = False
 
@@ -126,9 +126,9 @@ class Episode:
         self._account.close()
 
     def _next(self) -> None:
-        wake_at_s = self._scheduler.wake_at_s(self._now_s)
-        if wake_at_s is not None and (not self._agenda or wake_at_s <= self._agenda[0][0]):
-            self._now_s = max(self._now_s, wake_at_s)
+        wake_at_s = self._scheduler.wake_at_s()
+        if wake_at_s is not None and (not self._agenda or wake_at_s + self._timer_late_s <= self._agenda[0][0]):
+            self._now_s = max(self._now_s, wake_at_s + self._timer_late_s)
             self._tick()
         elif self._agenda:
             self._now_s, _, happen, facts = heapq.heappop(self._agenda)
@@ -200,19 +200,14 @@ class Episode:
             measured_bytes = None
             if alone_before is not None and isinstance(reading, Reading):
                 measured_bytes = grown_bytes(alone_before, reading, self._beliefs.bytes_for(self._specs[model]))
-            self._retrying.discard(model)
             self._account.loaded(model, measured_bytes, self._now_s)
             self._follow(self._scheduler.loaded(model, self._now_s, reading, measured_bytes=measured_bytes), reading)
 
     def _fail(self, model: str, *, out_of_memory: bool) -> None:
-        retry = out_of_memory and model not in self._retrying and not self._account.places[model].stuck
-        self._retrying.discard(model)
-        if retry:
-            self._retrying.add(model)
         reading = self._read()
-        self._account.absent(model, self._now_s)
+        self._account.load_failed(model, self._now_s, out_of_memory=out_of_memory)
         effects = self._scheduler.load_failed(model, OSError(), self._now_s, reading, out_of_memory=out_of_memory)
-        self._follow(effects, reading, retry=retry)
+        self._follow(effects, reading)
 
     def _end_unload(self, model: str) -> None:
         self._count("unloaded")
@@ -222,7 +217,7 @@ class Episode:
             self._soon(draw.expovariate(0.1), self._come_back, late_bytes)
         self._card.unload(model, late_bytes)
         reading = self._read()
-        self._account.absent(model, self._now_s)
+        self._account.unloaded(model, self._now_s)
         self._follow(self._scheduler.unloaded(model, self._now_s, reading), reading)
 
     def _come_back(self, late_bytes: int) -> None:
@@ -278,10 +273,8 @@ class Episode:
 
     # What follows.
 
-    def _follow(
-        self, effects: list[Effect], reading: Reading | DeviceError | None = None, *, retry: bool = False
-    ) -> None:
-        self._account.follow(effects, reading, retry=retry)
+    def _follow(self, effects: list[Effect], reading: Reading | DeviceError | None = None) -> None:
+        self._account.follow(effects, reading)
         draw, done = self._random, self._tally.effects
         for effect in effects:
             match effect:

@@ -2,7 +2,8 @@
 
 The account here is kept apart from the scheduler's: who waits, who holds, what is where, and what each model really
 takes. The scheduler's own word (its snapshot) is taken only for what it charges and what it has made of readings, and
-a charge must never be less than what was believed at the load and measured after it.
+a charge must never be less than what was believed at the load and measured after it. Nor is a model believed to have
+grown by more than it has, or a load to need more than the model is believed to take, but for a second try.
 
 Budget. Models that take no more than they are charged never take more than the budget together. What goes beyond (a
 first load that proves larger, growth while serving, memory that comes back late) can be known only from a reading on.
@@ -44,6 +45,7 @@ class Place:
     phase: Phase = "absent"
     stuck: bool = False
     spent: bool = False
+    retrying: bool = False
     since_s: float = 0.0
     used_s: float = 0.0
     leases: int = 0
@@ -90,6 +92,12 @@ class Account:
         self._stopping = False
         self._late = False
         self._measured: tuple[Place, int] | None = None
+        self._must_leave: list[Place] = []
+        """All that was idle when a load ran out of memory for the first time."""
+        self._believed: dict[str, int] = {}
+        """What was believed of the models that serve, before an event that may show that one has grown."""
+        self._held_bytes: dict[str, int] = {}
+        """What each model really held after the last event."""
         self._still: Reading | None = None
         """The last reading that was handed while nothing moved, unless something has moved since."""
 
@@ -102,6 +110,8 @@ class Account:
 
     def release(self, ticket: int, now_s: float, *, out_of_memory: bool = False) -> None:
         self._now_s = now_s
+        if not out_of_memory:
+            self._note_beliefs()
         place = self.held.pop(ticket)
         place.leases -= 1
         place.used_s = now_s
@@ -123,12 +133,20 @@ class Account:
         place = self.moving.pop(model)
         place.phase = "resident"
         place.used_s = now_s
+        place.retrying = False
         self._late, place.stuck = place.stuck, False
         if measured_bytes is not None:
             self._measured = place, measured_bytes
 
-    def absent(self, model: str, now_s: float) -> None:
-        """Its load failed, or its unload is over."""
+    def load_failed(self, model: str, now_s: float, *, out_of_memory: bool) -> None:
+        place = self.places[model]
+        again = out_of_memory and bool(place.waiters) and not (place.retrying or place.stuck)
+        self.unloaded(model, now_s)
+        place.retrying = again
+        if again:
+            self._must_leave = [each for each in self.places.values() if each.evictable]
+
+    def unloaded(self, model: str, now_s: float) -> None:
         self._now_s = now_s
         place = self.moving.pop(model)
         place.phase = "absent"
@@ -136,6 +154,7 @@ class Account:
 
     def tick(self, now_s: float) -> None:
         self._now_s = now_s
+        self._note_beliefs()
         for place in self.moving.values():
             place.stuck |= now_s >= place.since_s + self._load_s
 
@@ -145,15 +164,12 @@ class Account:
 
     # What must follow.
 
-    def follow(
-        self, effects: Sequence[Effect], reading: Reading | DeviceError | None = None, *, retry: bool = False
-    ) -> None:
-        """retry: a load ran out of memory for the first time, so that all that is idle leaves before it is repeated."""
+    def follow(self, effects: Sequence[Effect], reading: Reading | DeviceError | None = None) -> None:
         if isinstance(reading, Reading):
             self._still = None if self.moving else reading
         loads: list[Place] = []
         evicted: list[Place] = []
-        decided = not (self._late or self._stopping or retry)
+        decided = not (self._late or self._stopping or self._must_leave)
         for effect in effects:
             match effect:
                 case Grant(ticket, model):
@@ -170,6 +186,10 @@ class Account:
                         evicted.append(place)
         self._late = False
         self._events += 1
+        self._check_growth()
+        if any(place.phase == "resident" for place in self._must_leave) and not self._stopping:
+            raise Violation("a model stays idle although a load ran out of memory")
+        self._must_leave = []
         snapshot: Snapshot | None = None
         if decided and (evicted or any(place.phase == "absent" for place in self._awaited.values())):
             snapshot = self._look()
@@ -195,6 +215,7 @@ class Account:
         del place.waiters[ticket]
         if not place.waiters:
             del self._awaited[place.spec.id]
+            place.retrying &= place.phase != "absent"
 
     def _grant(self, ticket: int, model: str) -> None:
         place = self.places[model]
@@ -268,6 +289,17 @@ class Account:
                 own_bytes += card.true_bytes[place.spec.id]
         return own_bytes
 
+    def _note_beliefs(self) -> None:
+        self._believed = {place.spec.id: self._sizes.bytes_for(place.spec) for place in self.held.values()}
+
+    def _check_growth(self) -> None:
+        for name, believed_bytes in self._believed.items():
+            believed_grown_bytes = self._sizes.bytes_for(self.places[name].spec) - believed_bytes
+            if believed_grown_bytes > self._card.held_bytes[name] - self._held_bytes[name]:
+                raise Violation(f"{name} is believed to have grown by {believed_grown_bytes}, and has not")
+        self._believed = {}
+        self._held_bytes = dict(self._card.held_bytes)
+
     def _check_charges(self, snapshot: Snapshot, loads: Sequence[Place]) -> None:
         """Models are charged what they are known to take, and what begins to load fits beside all that is known."""
         charged = {state.id: state.bytes for state in snapshot.models if state.phase != "absent"}
@@ -332,6 +364,9 @@ class Account:
             place = self.places[state.id]
             rank = PRIORITY[state.task]
             if place.phase == "absent" or place in loads:
+                believed_bytes = self._sizes.bytes_for(place.spec)
+                if state.bytes != believed_bytes and not place.retrying:
+                    raise Violation(f"{state.id} is said to need {state.bytes}, and believed to take {believed_bytes}")
                 if place.waiters:
                     ticket, _, overdue_s = place.oldest()
                     overdue = self._now_s >= overdue_s

@@ -19,7 +19,7 @@ class Decides(Protocol):
     def loaded(self, model: str, now_s: float) -> Sequence[Effect]: ...
     def unloaded(self, model: str, now_s: float) -> Sequence[Effect]: ...
     def tick(self, now_s: float) -> Sequence[Effect]: ...
-    def wake_at_s(self, now_s: float) -> float | None: ...
+    def wake_at_s(self) -> float | None: ...
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class Replay:
             else:
                 self._followers.setdefault((asked.after, asked.when), []).append(index)
         while True:
-            wake_at_s = self._scheduler.wake_at_s(self._now_s)
+            wake_at_s = self._scheduler.wake_at_s()
             if wake_at_s is not None and (not self._agenda or wake_at_s < self._agenda[0][0]):
                 self._now_s = max(self._now_s, wake_at_s)
                 effects = self._scheduler.tick(self._now_s)

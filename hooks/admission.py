@@ -10,6 +10,7 @@ from typing import Any
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth
 
+from hooks.permission import Permission
 from llmux.config import Config, Task
 from llmux.errors import InvalidRequest, ModelNotFound, PermissionDenied, WrongTask, of_refusal
 from llmux.request import current, errors_noted
@@ -73,8 +74,11 @@ class Admission(CustomLogger):
     other_models: names in model_list that other providers of LiteLLM's serve; they pass
     """
 
-    def __init__(self, config: Config, arbiter: Arbiter[Any], other_models: Collection[str] = ()) -> None:
+    def __init__(
+        self, config: Config, arbiter: Arbiter[Any], may_use: Permission, other_models: Collection[str] = ()
+    ) -> None:
         super().__init__()
+        self._may_use = may_use
         self._config = config
         self._arbiter = arbiter
         self._other_models = other_models
@@ -88,7 +92,7 @@ class Admission(CustomLogger):
             if not isinstance(name, str) or not name:
                 raise InvalidRequest("model is missing; GET /v1/models lists the names", param="model")
             # LiteLLM looked at the body's model; a route's own or a query's may have taken its place since.
-            if user_api_key_dict.models and name not in user_api_key_dict.models:
+            if not await self._may_use(user_api_key_dict, name):
                 raise PermissionDenied(f"this key may not use {name}; GET /v1/models lists what it may", param="model")
             refuse_malformed_messages(data.get("messages"))
             if name not in self._other_models:

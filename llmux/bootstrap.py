@@ -141,6 +141,7 @@ def steps() -> list[Step]:
     texts = {
         name: (REQUIREMENTS / f"{name}.txt").read_text() for name in ("uv", "torch", "cuda", "runtime", "dev", "llama")
     }
+    engine = (ROOT / "database" / "engine" / "package-lock.json").read_text()
     about_llama = "llama.cpp, built here the first time (minutes; kept in uv's cache for every checkout)"
     return [
         Step("environment", "an environment in .venv", [python], _make_environment),
@@ -148,6 +149,7 @@ def steps() -> list[Step]:
         Step("torch", "torch", [texts["torch"], texts["cuda"]], _install_torch),
         Step("packages", "the other packages", [texts["runtime"], texts["dev"]], _install_packages),
         Step("llama", about_llama, [texts["llama"], *settings], lambda: _install_llama(settings)),
+        Step("engine", "the database's engine", [engine], _install_engine),
         Step("bytecode", "bytecode, so that the gateway starts fast", list(texts.values()), _compile_bytecode),
     ]
 
@@ -185,6 +187,10 @@ def _install_llama(settings: Sequence[str]) -> None:
         "--no-deps", "--require-hashes", "--no-binary", "llama-cpp-python", *options,
         "--build-constraints", REQUIREMENTS / "build.txt", "-r", REQUIREMENTS / "llama.txt",
     )  # fmt: skip
+
+
+def _install_engine() -> None:
+    subprocess.run([VENV / "bin" / "python", "-m", "database"], cwd=ROOT, check=True)  # noqa: S603
 
 
 def _compile_bytecode() -> None:

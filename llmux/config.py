@@ -144,7 +144,8 @@ class Settings(_Section):
 
     budget: bytes of VRAM that models may use together; None ("auto" in the file) takes what the GPU has
     open_routes: paths of LiteLLM's to open beside those that llmux serves; one ending in /* opens all below it
-    database: where virtual keys live; "none" keeps named keys in a file
+    database: where virtual keys live: "embedded" is a PostgreSQL of llmux's own in state_dir, "external" the one that
+        DATABASE_URL names, and "none" keeps named keys in a file
     """
 
     host: str = "127.0.0.1"
@@ -153,7 +154,7 @@ class Settings(_Section):
     budget: Budget = None
     models_dir: Path = Path("models")
     state_dir: Path = Path("state")
-    database: Literal["none"] = "none"
+    database: Literal["embedded", "external", "none"] = "embedded"
     open_routes: tuple[str, ...] = ()
     max_wait_s: MaxWait = MaxWait()
     queue: Queue = Queue()

@@ -5,11 +5,13 @@ Importing this module imports LiteLLM, which reads `litellm_settings.ENVIRONMENT
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import httpx
 import litellm
 import yaml
 from litellm.proxy import proxy_server
@@ -17,6 +19,8 @@ from starlette.types import ASGIApp
 
 from hooks.admission import Admission
 from hooks.authentication import authentication
+from hooks.permission import may_use
+from llmux import client_keys
 from llmux.answer import Answer
 from llmux.arbitration import arbiter_of
 from llmux.config import PROVIDER, Config
@@ -27,7 +31,7 @@ from llmux.litellm_settings import litellm_config
 from llmux.metrics import ArbiterMetrics
 from llmux.routes import routes, tell
 from llmux.secrets import write_private
-from llmux.surface import Surface
+from llmux.surface import ADMINISTRATION, Surface
 from llmux.waiting import Waiting
 from providers import litellm_audio
 from providers.chat import ChatProvider
@@ -49,7 +53,7 @@ class Gateway:
 def build(config: Config, master_key: str) -> Gateway:
     """The gateway of a configuration. Once a process: LiteLLM's state is global."""
     rendered = config.state_dir / "litellm.yaml"
-    write_private(rendered, yaml.safe_dump(litellm_config(config.litellm), sort_keys=False))
+    write_private(rendered, yaml.safe_dump(litellm_config(config), sort_keys=False))
     os.environ.update(CONFIG_FILE_PATH=str(rendered), LITELLM_MASTER_KEY=master_key)  # read as LiteLLM starts
     settings = config.settings
     metrics = ArbiterMetrics()
@@ -59,23 +63,48 @@ def build(config: Config, master_key: str) -> Gateway:
     litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased)}]
     litellm_audio.install(TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits))
     names = [entry["model_name"] for entry in config.litellm["model_list"]]
-    litellm.callbacks.append(Admission(config, arbiter, [name for name in names if name not in config.virtual]))
-    proxy_server.user_custom_auth = authentication(master_key, KeyFile(config.state_dir))
-
+    litellm.callbacks.append(
+        Admission(config, arbiter, may_use, [name for name in names if name not in config.virtual])
+    )
     app = proxy_server.app
-    own = routes(arbiter, config, metrics, names, started_s=int(time.time()))
+    has_database = settings.database != "none"
+    if not has_database:
+        proxy_server.user_custom_auth = authentication(master_key, KeyFile(config.state_dir))
+    own = routes(arbiter, config, metrics, may_use, names, started_s=int(time.time()))
     app.router.routes[:0] = own.routes
     app.add_exception_handler(LlmuxError, tell)
     litellm.require_auth_for_metrics_endpoint = False  # our /metrics asks for any key, LiteLLM's for its admin's
-    app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s)
+    keys = _client_keys(app, master_key, config.state_dir) if has_database else _nothing
+    app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s, keys)
     inner: ASGIApp = Intake(Waiting(app), body_bytes=settings.limits.request_body)
-    return Gateway(Answer(Surface(inner, opened=settings.open_routes)), arbiter.close)
+    opened = (*settings.open_routes, *(ADMINISTRATION if has_database else ()))
+    return Gateway(Answer(Surface(inner, opened=opened)), arbiter.close)
 
 
-def _lifespan(of_litellm: Any, arbiter: Arbiter[Runtime], stop_s: float) -> Any:
+Preparation = Callable[[], Awaitable[None]]
+
+
+async def _nothing() -> None:
+    pass
+
+
+def _client_keys(app: ASGIApp, master_key: str, state_dir: Path) -> Preparation:
+    """Makes the first keys once LiteLLM answers."""
+
+    async def make() -> None:
+        headers = {"Authorization": f"Bearer {master_key}"}
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://llmux", headers=headers) as http:
+            client_keys.show(await client_keys.make_client_keys(http, state_dir))
+
+    return make
+
+
+def _lifespan(of_litellm: Any, arbiter: Arbiter[Runtime], stop_s: float, prepare: Preparation) -> Any:
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[Any]:
         async with of_litellm(app) as state:
+            await prepare()
             await arbiter.start()
             try:
                 yield state

@@ -7,14 +7,14 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from llmux.config import PROVIDER
+from llmux.config import PROVIDER, Config, Task
+from llmux.secrets import UI_PASSWORD_VARIABLE, ui_password
 
 ENVIRONMENT: Mapping[str, str] = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or each start spends 10 s on looking for a newer one
     "NO_DOCS": "True",
     "NO_REDOC": "True",
     "NO_OPENAPI": "True",
-    "DISABLE_ADMIN_UI": "True",
     "HF_HUB_OFFLINE": "1",  # weights are fetched by `llmux weights`, never by a request
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_WAIT_POLICY": "PASSIVE",  # models share the cores: a thread that spins for its next task starves the others
@@ -34,35 +34,58 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "general_settings": {
         "background_health_checks": False,
         "cancel_on_disconnect": True,
-        "disable_spend_logs": True,
     },
 }
 """A user's own value wins."""
 
-REQUIRED: Mapping[str, Mapping[str, Any]] = {
+WITHOUT_DATABASE: Mapping[str, Mapping[str, Any]] = {
     "litellm_settings": {"enable_post_custom_auth_checks": True},
-    "general_settings": {"custom_auth_run_common_checks": True},
+    "general_settings": {"custom_auth_run_common_checks": True, "disable_spend_logs": True},
 }
-"""Without these a key's list of models is not enforced: no value of the user's can win."""
+"""Without the first two a named key's list of models is not enforced: no value of the user's can win."""
+
+ACCESS_GROUPS: Mapping[Task, str] = {"llm": "chat", "asr": "transcription", "tts": "speech"}
+"""Names that a key's list of models may hold for all models of a task, whichever these are by then."""
 
 _PASSED_THROUGH = ("reasoning_effort", "thinking", "verbosity")
 """Parameters that LiteLLM refuses for a provider unless they are listed per model."""
 
 
-def litellm_config(sections: Mapping[str, Any]) -> dict[str, Any]:
+def environment(config: Config) -> Mapping[str, str]:
+    """What LiteLLM reads from the environment. The admin UI is of no use where nothing keeps what one does in it.
+
+    Raises ValueError for a secret that cannot be used.
+    """
+    if config.settings.database == "none":
+        return {**ENVIRONMENT, "DISABLE_ADMIN_UI": "True"}
+    return {**ENVIRONMENT, UI_PASSWORD_VARIABLE: ui_password(config.state_dir)}
+
+
+def litellm_config(config: Config) -> dict[str, Any]:
     """LiteLLM's configuration, from its sections of litellm_config.yaml."""
-    rendered: dict[str, Any] = copy.deepcopy(dict(sections))
+    rendered: dict[str, Any] = copy.deepcopy(dict(config.litellm))
+    required = WITHOUT_DATABASE if config.settings.database == "none" else {}
     for name in DEFAULTS:
-        rendered[name] = {**DEFAULTS[name], **(rendered.get(name) or {}), **REQUIRED.get(name, {})}
-    rendered["model_list"] = [_entry(entry) for entry in rendered["model_list"]]
+        rendered[name] = {**DEFAULTS[name], **(rendered.get(name) or {}), **required.get(name, {})}
+    rendered["model_list"] = [_entry(entry, config) for entry in rendered["model_list"]]
     return rendered
 
 
-def _entry(entry: dict[str, Any]) -> dict[str, Any]:
-    """A model of llmux's costs nothing unless priced, is never probed, and takes its dialect's own parameters."""
-    if not entry["litellm_params"]["model"].startswith(f"{PROVIDER}/"):
+def _entry(entry: dict[str, Any], config: Config) -> dict[str, Any]:
+    """A model of llmux's costs nothing unless priced, is never probed, takes its dialect's own parameters, and belongs
+    to its task's group.
+    """
+    provider, _, physical = entry["litellm_params"]["model"].partition("/")
+    if provider != PROVIDER:
         return entry
-    free = {"input_cost_per_token": 0, "output_cost_per_token": 0, "input_cost_per_second": 0}
-    info = {**free, "disable_background_health_check": True, **(entry.get("model_info") or {})}
+    given = entry.get("model_info") or {}
+    info = {
+        "input_cost_per_token": 0,
+        "output_cost_per_token": 0,
+        "input_cost_per_second": 0,
+        "disable_background_health_check": True,
+        **given,
+        "access_groups": [ACCESS_GROUPS[config.settings.models[physical].task], *given.get("access_groups", ())],
+    }
     params = {"allowed_openai_params": list(_PASSED_THROUGH), **entry["litellm_params"]}
     return {**entry, "litellm_params": params, "model_info": info}

@@ -10,6 +10,7 @@ from litellm.proxy._types import LitellmUserRoles, SpecialHeaders, UserAPIKeyAut
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hooks.permission import Permission
 from llmux import status
 from llmux.config import Config
 from llmux.errors import InvalidRequest, LlmuxError, ModelNotFound, PermissionDenied, Unavailable, of_refusal
@@ -80,7 +81,12 @@ T = TypeVar("T", bound=Order)
 
 
 def routes(
-    arbiter: Arbiter[Any], config: Config, metrics: ArbiterMetrics, names: Collection[str], started_s: int
+    arbiter: Arbiter[Any],
+    config: Config,
+    metrics: ArbiterMetrics,
+    may_use: Permission,
+    names: Collection[str],
+    started_s: int,
 ) -> APIRouter:
     """GET /health without a key; GET /v1/models, /vram and /metrics with one; POST /vram/... with the admin's.
 
@@ -89,8 +95,8 @@ def routes(
     """
     router = APIRouter()
 
-    def listed(key: UserAPIKeyAuth) -> list[dict[str, Any]]:
-        allowed = [name for name in names if not key.models or name in key.models]
+    async def listed(key: UserAPIKeyAuth) -> list[dict[str, Any]]:
+        allowed = [name for name in names if await may_use(key, name)]
         return [{"id": name, "object": "model", "created": started_s, "owned_by": "llmux"} for name in allowed]
 
     def vram_report() -> dict[str, Any]:
@@ -156,12 +162,12 @@ def routes(
 
     @router.get("/v1/models")
     async def models(key: Key) -> dict[str, Any]:
-        return {"object": "list", "data": listed(key)}
+        return {"object": "list", "data": await listed(key)}
 
     @router.get("/v1/models/{name:path}")
     async def model(name: str, key: Key) -> Mapping[str, Any]:
         with errors_noted():
-            for entry in listed(key):
+            for entry in await listed(key):
                 if entry["id"] == name:
                     return entry
             raise ModelNotFound(f"there is no model {name!r}; GET /v1/models lists the names", param="model")

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import httpx
 from rich import box
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,8 +15,6 @@ from vram.snapshot import ModelState, Snapshot
 _WATCH_S = 1.0
 """How often a table that lives is drawn anew."""
 
-_ANSWER_S = 10.0
-
 _STYLES: Mapping[str, str] = {
     "absent": "dim",
     "loading": "yellow",
@@ -26,10 +23,6 @@ _STYLES: Mapping[str, str] = {
     "unloading": "yellow",
     "stuck": "bold red",
 }
-
-
-class NoAnswer(Exception):
-    """No gateway says what is in VRAM. The message names what to do."""
 
 
 def report(snapshot: Snapshot, now_s: float) -> dict[str, Any]:
@@ -150,25 +143,6 @@ def _ago(seconds: float | None) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.0f} h"
-
-
-def ask(url: str, key: str) -> dict[str, Any]:
-    """GET /vram of the gateway at this address. Raises NoAnswer."""
-    try:
-        answer = httpx.get(
-            f"{url}/vram", headers={"Authorization": f"Bearer {key}"}, timeout=_ANSWER_S, trust_env=False
-        )
-    except httpx.TimeoutException:
-        raise NoAnswer(
-            f"the gateway at {url} took longer than {_ANSWER_S:.0f} s to answer; its log may say why"
-        ) from None
-    except httpx.HTTPError:
-        raise NoAnswer(f"no gateway answers at {url}; start it: python -m llmux serve") from None
-    if answer.status_code == 401:
-        raise NoAnswer(f"the gateway at {url} has another master key; set LLMUX_MASTER_KEY, or give its --config")
-    if answer.status_code != 200:
-        raise NoAnswer(f"what answers at {url} is no llmux gateway (status {answer.status_code}); see --port")
-    return dict(answer.json())
 
 
 def watch(vram: Callable[[], Mapping[str, Any]], console: Console) -> None:

@@ -23,6 +23,14 @@ ROUTES = (
     "/v1/audio/speech",
 )
 
+ADMINISTRATION = (
+    "/ui",
+    "/ui/*",
+    "/key/*",
+    "/v2/login",
+)
+"""What the admin UI and `llmux keys` need, where a database keeps what they do. LiteLLM asks for its admin's key."""
+
 
 def is_open(path: str, routes: Iterable[str]) -> bool:
     """Whether a path is one of these routes, or below one that ends in /*."""

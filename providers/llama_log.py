@@ -1,17 +1,37 @@
-"""What llama.cpp and mtmd write to their logs, as ours at level debug: to them all of it is news."""
+"""What llama.cpp and mtmd write to their logs: ours at level debug, since to them all of it is news; and where they
+say, as nowhere else, that memory was short.
+"""
 
 import logging
+import threading
 
 import llama_cpp.llama_cpp as llama
 import llama_cpp.mtmd_cpp as mtmd
 
+from providers.fault import says_full
+
 _logger = logging.getLogger(__name__)
+
+_ERROR = 4
+"""GGML_LOG_LEVEL_ERROR of ggml.h"""
+
+
+class _Heard(threading.local):
+    """shortage: the last line in which llama.cpp told this thread that there was no memory"""
+
+    shortage: str | None = None
+
+
+_heard = _Heard()
 
 
 @llama.llama_log_callback
 def _log(level: int, text: bytes, data: object) -> None:
-    if _logger.isEnabledFor(logging.DEBUG) and (line := text.decode(errors="replace").strip(" .\n")):
+    line = text.decode(errors="replace").strip(" .\n")
+    if line:
         _logger.debug("%s", line)
+    if level == _ERROR and says_full(line):
+        _heard.shortage = line
 
 
 def listen() -> None:
@@ -19,3 +39,9 @@ def listen() -> None:
     llama.llama_log_set(_log, None)
     mtmd.mtmd_log_set(_log, None)
     mtmd.mtmd_helper_log_set(_log, None)
+
+
+def shortage() -> MemoryError | None:
+    """What was short when a call of llama.cpp's failed on this thread."""
+    line, _heard.shortage = _heard.shortage, None
+    return None if line is None else MemoryError(line)

@@ -133,7 +133,7 @@ class LlamaCpp:
             raise LoadFailed(
                 f"llama.cpp cannot load {self._name}: it is incomplete or damaged, its architecture is not known, or "
                 "the memory does not suffice; the log at level debug says which"
-            )
+            ) from llama_log.shortage()
         return model
 
     def _create_context(self) -> Any:
@@ -144,7 +144,9 @@ class LlamaCpp:
         parameters.n_threads = parameters.n_threads_batch = len(os.sched_getaffinity(0))
         context = llama.llama_init_from_model(self._model, parameters)
         if not context:
-            raise LoadFailed(f"the memory does not suffice for {self._name} with a context of {self.context} tokens")
+            raise LoadFailed(
+                f"llama.cpp cannot give {self._name} {self.context} tokens of context; the log at level debug says why"
+            ) from llama_log.shortage()
         return context
 
     def _fitting_context(self, wanted: int) -> int:
@@ -275,7 +277,7 @@ class LlamaCpp:
         status = llama.llama_decode(self._context, batch)
         if status != 0:
             _logger.error("%s: llama_decode returned %d at position %d", self._name, status, position)
-            raise LlmuxError("the model failed while it computed this answer")
+            raise LlmuxError("the model failed while it computed this answer") from llama_log.shortage()
 
     def _free(self, _: Cancelled) -> None:
         if self._projector is not None:

@@ -12,6 +12,7 @@ import llama_cpp.mtmd_cpp as mtmd
 import numpy as np
 
 from llmux.errors import InvalidRequest, LlmuxError, LoadFailed
+from providers import llama_log
 from providers.llama_vocabulary import LlamaVocabulary
 from providers.runtime import Image
 
@@ -76,7 +77,7 @@ class Projector:
             raise LoadFailed(
                 f"llama.cpp cannot load {path.name}: it is incomplete or damaged, is no projector of this model, or "
                 "the memory does not suffice; the log at level debug says which"
-            )
+            ) from llama_log.shortage()
 
     @property
     def sees(self) -> bool:
@@ -112,7 +113,7 @@ class Projector:
         )
         if status != 0:
             _logger.error("mtmd_helper_eval_chunk_single returned %d", status)
-            raise LlmuxError("the model failed while it looked at an image")
+            raise LlmuxError("the model failed while it looked at an image") from llama_log.shortage()
         return int(following.value)
 
     def close(self) -> None:

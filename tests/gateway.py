@@ -29,6 +29,11 @@ class Gateway:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log: list[str] = []
+        self._config = config
+        self.start()
+
+    def start(self) -> None:
+        """Again, where it was stopped; ready when this returns."""
         self._ready = threading.Event()
         environment = {
             **os.environ,
@@ -38,7 +43,7 @@ class Gateway:
         }
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "llmux", "serve", "--config", str(config), "--port", str(self.port)],
+            [sys.executable, "-m", "llmux", "serve", "--config", str(self._config), "--port", str(self.port)],
             cwd=ROOT,
             env=environment,
             stderr=subprocess.STDOUT,
@@ -69,6 +74,10 @@ class Gateway:
     def vram(self) -> dict[str, Any]:
         with self.http() as client:
             return dict(client.get("/vram").json())
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
 
     def stop(self) -> int:
         """Ask it to stop as a supervisor does, and wait. Returns its exit code."""

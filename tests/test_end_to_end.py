@@ -36,6 +36,7 @@ model_list:
   - {{model_name: Broken, litellm_params: {{model: llmux/broken}}}}
 llmux:
   budget: 650 MB
+  database: none
   models_dir: {models}
   limits: {{request_body: 5 MB, stop_s: 10}}
   models:

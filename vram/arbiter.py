@@ -357,10 +357,10 @@ class Arbiter(Generic[R]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        now_s = self._clock()
-        wake_at_s = self._scheduler.wake_at_s(now_s)
+        wake_at_s = self._scheduler.wake_at_s()
         if wake_at_s is not None:
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, wake_at_s - now_s), self._tick)
+            delay_s = max(0.0, wake_at_s - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
 
     def _tick(self) -> None:
         self._carry_out(self._scheduler.tick(self._clock(), self._read()))

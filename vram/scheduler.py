@@ -81,6 +81,8 @@ class Scheduler:
         """What each lease holds, and since when."""
         self._moving: dict[str, Slot] = {}
         """The models that are loading or unloading, stuck or not."""
+        self._now_s = 0.0
+        """When the last event happened."""
         self._ticked_s = 0.0
         self._stopping = False
 
@@ -90,7 +92,7 @@ class Scheduler:
         """Somebody wants a lease. Tickets are unique, and a later arrival has a larger one. KeyError: no such model."""
         refused = self.refusal(model, now_s)
         if refused is not None:
-            return [Refuse(ticket, refused)]
+            return [Refuse(ticket, refused), *self._advance(now_s)]
         self._queue.join(ticket, self._slots[model], now_s)
         return self._advance(now_s)
 
@@ -114,9 +116,8 @@ class Scheduler:
         """Whoever asked is gone: waiting, just granted or refused, nothing is left of the request."""
         if ticket in self._held:
             return self.release(ticket, now_s)
-        if ticket not in self._queue:
-            return []
-        self._queue.leave(ticket)
+        if ticket in self._queue:
+            self._queue.leave(ticket)
         return self._advance(now_s)
 
     def pin(self, model: str, pinned: bool, now_s: float) -> list[Effect]:
@@ -133,9 +134,8 @@ class Scheduler:
             raise Busy(model, "serves at present")
         if slot.phase == "loading" or slot.waiters:
             raise Busy(model, "is being waited for")
-        if not slot.idle:
-            return []
-        return self._unload([slot], now_s, "asked") + self._advance(now_s)
+        effects = self._unload([slot], now_s, "asked") if slot.idle else []
+        return effects + self._advance(now_s)
 
     def loaded(
         self,
@@ -155,7 +155,6 @@ class Scheduler:
             return self._unload([slot], now_s, "idle") + self._advance(now_s)
         slot.phase = "resident"
         del self._moving[model]
-        slot.retrying = False
         slot.last_used_s = now_s
         self._observe(reading)
         return self._advance(now_s)
@@ -169,18 +168,19 @@ class Scheduler:
         *,
         out_of_memory: bool = False,
     ) -> list[Effect]:
-        """A load failed. The waiters get the error, but the first time that memory ran out all that is idle is
-        evicted and the load is tried once more.
+        """A load failed. The waiters get the error, but the first time that memory ran out for them all that is idle
+        is evicted and the load is tried once more.
         """
         slot = self._slots[model]
-        again = out_of_memory and not slot.retrying and not slot.stuck
+        last_try = slot.retrying or slot.stuck
+        again = out_of_memory and not last_try and bool(slot.waiters)
         self._vacate(slot)
         self._observe(reading)
         slot.retrying = again
         effects: list[Effect]
         if again:
             effects = self._unload([other for other in self._slots.values() if other.evictable], now_s, "room")
-        elif out_of_memory:
+        elif out_of_memory and last_try:
             self._sizes.out_of_memory(slot.spec, slot.offered_bytes)
             effects = self._refuse_all(slot, self._out_of_memory(slot, error, now_s))
         else:
@@ -247,13 +247,13 @@ class Scheduler:
         """When it is worth asking for the model again. KeyError: no such model."""
         return self._retry_after_s(self._slots[model], now_s)
 
-    def wake_at_s(self, now_s: float) -> float | None:
-        """When `tick` is due next if nothing happens before; None: never."""
+    def wake_at_s(self) -> float | None:
+        """When `tick` is due if nothing happens before, counted from the last event; None: never."""
         moments = [slot.since_s + self._load_s for slot in self._moving.values() if not slot.stuck]
         for slot in self._queue:
             if slot.phase == "resident":
                 continue
-            if now_s < slot.overdue_at_s:
+            if self._now_s < slot.overdue_at_s:
                 moments.append(slot.overdue_at_s)
             if slot.phase == "absent" and self._memory.total_bytes is not None:
                 moments.append(self._ticked_s + RECHECK_S)
@@ -309,6 +309,7 @@ class Scheduler:
 
     def _advance(self, now_s: float) -> list[Effect]:
         """Do all that has become possible, in this order: who cannot be served, who needs no swap, who needs one."""
+        self._now_s = now_s
         if self._stopping:
             return self._unload([slot for slot in self._slots.values() if slot.idle], now_s, "stopping")
         effects: list[Effect] = []
@@ -418,8 +419,10 @@ class Scheduler:
             sole = slot if slot.leases == len(self._held) else None
         grown_bytes = self._memory.observe(reading, moving=bool(self._moving), serving=sole is not None)
         if sole is not None and grown_bytes:
+            # A second try may be charged far more than the model takes, which must not be remembered.
+            known_bytes = min(sole.charged_bytes, self._sizes.bytes_for(sole.spec))
+            self._sizes.peaked(sole.spec, known_bytes + grown_bytes)
             self._charge(sole, sole.charged_bytes + grown_bytes)
-            self._sizes.peaked(sole.spec, sole.charged_bytes)
 
     def _load(self, slot: Slot, needed_bytes: int, now_s: float) -> Load:
         slot.phase = "loading"
@@ -439,7 +442,7 @@ class Scheduler:
 
     def _vacate(self, slot: Slot) -> None:
         slot.phase = "absent"
-        slot.stuck = slot.spent = False
+        slot.stuck = slot.spent = slot.retrying = False
         del self._moving[slot.spec.id]
         self._charge(slot, 0)
 

@@ -20,7 +20,7 @@ class Slot:
     waiters: ticket -> when it arrived, oldest first; changed by `join` and `leave` alone
     oldest: ticket of the first of them; overdue_at_s: when that one has waited for its max_wait_s
     lease_s: running mean of how long leases are held; None before the first has ended
-    retrying: its last load ran out of memory, and it may try once more
+    retrying: its last load ran out of memory, and those who wait for it may try once more
     spent: it ran out of memory while it served: nobody is granted it any more, and it leaves once it is idle
     stuck: its load or unload was given up
     """
@@ -72,6 +72,8 @@ class Slot:
         if ticket == self.oldest:
             self.oldest, since_s = next(iter(self.waiters.items()), (0, math.inf))
             self.overdue_at_s = since_s + self.max_wait_s
+        if not self.waiters and self.phase == "absent":
+            self.retrying = False
 
     def waiter(self, now_s: float) -> policy.Waiter:
         return policy.Waiter(self.spec.id, self.spec.task, self.oldest, now_s >= self.overdue_at_s)

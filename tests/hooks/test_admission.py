@@ -55,6 +55,10 @@ def config(tmp_path: Path) -> Config:
     return load_config(tmp_path / "config.yaml")
 
 
+async def listed(key: UserAPIKeyAuth, model: str) -> bool:
+    return not key.models or model in key.models
+
+
 @pytest.fixture
 def admission(config: Config, tmp_path: Path) -> Admission:
     specs = {name: ModelSpec(name, model.task, model.estimate) for name, model in config.settings.models.items()}
@@ -68,7 +72,7 @@ def admission(config: Config, tmp_path: Path) -> Admission:
         queue_total=8,
         load_s=60,
     )
-    return Admission(config, arbiter, ["Cloud"])
+    return Admission(config, arbiter, listed, ["Cloud"])
 
 
 async def ask(admission: Admission, call_type: str, data: dict[str, Any]) -> dict[str, Any]:

@@ -1,39 +1,68 @@
+from pathlib import Path
 from typing import Any
 
-from llmux.litellm_settings import litellm_config
+import pytest
+import yaml
+
+from llmux.config import load_config
+from llmux.litellm_settings import environment, litellm_config
+from llmux.secrets import UI_PASSWORD_VARIABLE
 
 ENTRY: dict[str, Any] = {"model_name": "Small", "litellm_params": {"model": "llmux/small"}}
 
 
-def test_a_model_is_free_and_never_probed() -> None:
-    info = litellm_config({"model_list": [ENTRY]})["model_list"][0]["model_info"]
+def rendered(folder: Path, *entries: dict[str, Any], database: str = "none", **sections: Any) -> dict[str, Any]:
+    """LiteLLM's configuration for these entries of model_list and these other sections."""
+    models = {"small": {"task": "asr", "runtime": "transformers", "weights": "org/small", "estimate": "1 GB"}}
+    path = folder / "config.yaml"
+    settings = {"database": database, "models": models}
+    path.write_text(yaml.safe_dump({"model_list": list(entries or (ENTRY,)), "llmux": settings, **sections}))
+    return litellm_config(load_config(path))
+
+
+def test_a_model_is_free_and_never_probed(tmp_path: Path) -> None:
+    info = rendered(tmp_path)["model_list"][0]["model_info"]
     assert info["input_cost_per_token"] == 0
     assert info["disable_background_health_check"] is True
 
 
-def test_a_price_of_the_users_stays() -> None:
+def test_a_price_of_the_users_stays(tmp_path: Path) -> None:
     priced = {**ENTRY, "model_info": {"input_cost_per_token": 0.1}}
-    assert litellm_config({"model_list": [priced]})["model_list"][0]["model_info"]["input_cost_per_token"] == 0.1
+    assert rendered(tmp_path, priced)["model_list"][0]["model_info"]["input_cost_per_token"] == 0.1
 
 
-def test_a_model_of_another_provider_is_left_alone() -> None:
+def test_a_model_belongs_to_the_group_of_its_task_beside_those_of_the_users(tmp_path: Path) -> None:
+    grouped = {**ENTRY, "model_info": {"access_groups": ["family"]}}
+    assert rendered(tmp_path, grouped)["model_list"][0]["model_info"]["access_groups"] == ["transcription", "family"]
+
+
+def test_a_model_of_another_provider_is_left_alone(tmp_path: Path) -> None:
     other = {"model_name": "Cloud", "litellm_params": {"model": "openai/gpt"}}
-    assert litellm_config({"model_list": [other]})["model_list"] == [other]
+    assert rendered(tmp_path, other)["model_list"] == [other]
 
 
-def test_a_users_setting_wins_unless_security_hangs_on_it() -> None:
-    rendered = litellm_config(
-        {
-            "model_list": [ENTRY],
-            "router_settings": {"num_retries": 2},
-            "general_settings": {"custom_auth_run_common_checks": False},
-        }
+def test_a_users_setting_wins_unless_security_hangs_on_it(tmp_path: Path) -> None:
+    config = rendered(
+        tmp_path,
+        router_settings={"num_retries": 2},
+        general_settings={"custom_auth_run_common_checks": False},
     )
-    assert rendered["router_settings"] == {"num_retries": 2, "disable_cooldowns": True}
-    assert rendered["general_settings"]["custom_auth_run_common_checks"] is True
+    assert config["router_settings"] == {"num_retries": 2, "disable_cooldowns": True}
+    assert config["general_settings"]["custom_auth_run_common_checks"] is True
 
 
-def test_the_users_sections_are_not_changed() -> None:
-    sections = {"model_list": [ENTRY]}
-    litellm_config(sections)
-    assert sections == {"model_list": [{"model_name": "Small", "litellm_params": {"model": "llmux/small"}}]}
+def test_spend_is_kept_where_there_is_a_database(tmp_path: Path) -> None:
+    assert rendered(tmp_path)["general_settings"]["disable_spend_logs"] is True
+    assert "disable_spend_logs" not in rendered(tmp_path, database="embedded")["general_settings"]
+
+
+def test_the_admin_ui_is_there_with_a_database_and_its_password_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(UI_PASSWORD_VARIABLE, raising=False)
+    rendered(tmp_path, database="none")
+    assert environment(load_config(tmp_path / "config.yaml"))["DISABLE_ADMIN_UI"] == "True"
+    rendered(tmp_path, database="embedded")
+    variables = environment(load_config(tmp_path / "config.yaml"))
+    assert "DISABLE_ADMIN_UI" not in variables
+    assert (tmp_path / "state/ui_password").read_text().strip() == variables[UI_PASSWORD_VARIABLE]

@@ -22,6 +22,7 @@ model_list:
   - {model_name: Chat, litellm_params: {model: llmux/small}}
 llmux:
   budget: 1 GB
+  database: none
   models:
     small: {task: tts, runtime: hibari, estimate: 1 MB}
     absent: {task: llm, runtime: llama.cpp, weights: org/absent, file: absent.gguf, estimate: 1 MB}
@@ -59,6 +60,11 @@ class FakeArbiter:
         self.done.append(what)
 
 
+async def everything(key: UserAPIKeyAuth, model: str) -> bool:
+    """A key that may use every model."""
+    return True
+
+
 @pytest.fixture
 def arbiter() -> FakeArbiter:
     return FakeArbiter()
@@ -74,7 +80,9 @@ def key() -> UserAPIKeyAuth:
 async def http(arbiter: Any, key: UserAPIKeyAuth, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     (tmp_path / "config.yaml").write_text(CONFIG)
     app = FastAPI()
-    app.include_router(routes(arbiter, load_config(tmp_path / "config.yaml"), ArbiterMetrics(), ["Chat"], 0))
+    app.include_router(
+        routes(arbiter, load_config(tmp_path / "config.yaml"), ArbiterMetrics(), everything, ["Chat"], 0)
+    )
     app.dependency_overrides[key_of] = lambda: key
     app.add_exception_handler(LlmuxError, tell)
     transport = httpx.ASGITransport(Answer(app))

@@ -1,11 +1,10 @@
 import time
 from typing import Any
 
-import httpx
 import pytest
 from rich.console import Console
 
-from llmux.status import NoAnswer, ask, report, table, watch
+from llmux.status import report, table, watch
 from tests.snapshots import state
 from vram.snapshot import Snapshot, Wait
 
@@ -109,42 +108,6 @@ def test_long_ago_is_told_roughly(seconds: float, words: str) -> None:
 
 def test_a_device_that_cannot_be_read_is_said_to_be_so() -> None:
     assert "cannot be read: the GPU is lost" in shown(report(snapshot(device_error="the GPU is lost"), now_s=0.0))
-
-
-def answering(monkeypatch: pytest.MonkeyPatch, answer: httpx.Response | Exception) -> list[httpx.Request]:
-    asked: list[httpx.Request] = []
-
-    def get(url: str, *, headers: dict[str, str], timeout: float, trust_env: bool) -> httpx.Response:
-        asked.append(httpx.Request("GET", url, headers=headers))
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(httpx, "get", get)
-    return asked
-
-
-def test_the_gateway_is_asked_with_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = answering(monkeypatch, httpx.Response(200, json=REPORT))
-    assert ask("http://127.0.0.1:8081", "sk-master") == REPORT
-    assert (str(asked[0].url), asked[0].headers["authorization"]) == ("http://127.0.0.1:8081/vram", "Bearer sk-master")
-
-
-@pytest.mark.parametrize(
-    ("answer", "what_to_do"),
-    [
-        (httpx.ConnectError("refused"), "python -m llmux serve"),
-        (httpx.ReadTimeout("late"), "its log"),
-        (httpx.Response(401), "LLMUX_MASTER_KEY"),
-        (httpx.Response(404), "--port"),
-    ],
-)
-def test_when_nothing_answers_the_message_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, answer: httpx.Response | Exception, what_to_do: str
-) -> None:
-    answering(monkeypatch, answer)
-    with pytest.raises(NoAnswer, match=what_to_do):
-        ask("http://127.0.0.1:8081", "sk-master")
 
 
 def test_a_watched_table_is_drawn_anew_until_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,66 @@
+"""The engine, as prisma-client-py drives it with LiteLLM's schema, and by its own tests."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from database import programs
+from database.client import client
+from database.environment import ENGINE, environment
+from database.migrations import migrate, schema_file
+from tests.database.engine_calls import CALLS
+
+CALLS_FILE = Path(__file__).with_name("engine_calls.py")
+
+
+@pytest.fixture(scope="module")
+def database(system_postgres: str) -> Iterator[str]:
+    """The address of a database with LiteLLM's tables."""
+    with psycopg.connect(f"{system_postgres}/postgres", autocommit=True) as connection:
+        connection.execute("CREATE DATABASE engine")
+        asyncio.run(migrate(f"{system_postgres}/engine"))
+        yield f"{system_postgres}/engine"
+        connection.execute("DROP DATABASE engine WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def ended(database: str, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str | None]:
+    """How each call ended: None, or its traceback."""
+    packages = asyncio.run(client(schema_file(), tmp_path_factory.mktemp("client") / "packages"))
+    variables = environment(database, packages).variables
+    search = os.pathsep.join(filter(None, [str(packages), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, CALLS_FILE],
+        env={**os.environ, **variables, "PYTHONPATH": search, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "query-engine" not in done.stderr, done.stderr
+    found: Mapping[str, str | None] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("call", [call.__name__ for call in CALLS])
+def test_through_prismas_client_for_python(call: str, ended: Mapping[str, str | None]) -> None:
+    assert ended[call] is None, ended[call]
+
+
+def test_the_engines_own_tests_pass(database: str) -> None:
+    tests = sorted((ENGINE / "test").glob("*.test.js"))
+    done = subprocess.run(
+        [programs.node(), "--test", "--test-concurrency=1", *tests],
+        env={**os.environ, "DATABASE_URL": database},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout
