@@ -4,6 +4,7 @@ import importlib
 import sys
 
 QUESTIONS = {
+    "chat-one": "What does the gateway cost one stream of chat, beside its runtime alone?",
     "vram-sim": "Does the scheduler keep its rules, and what does it cost beside others'?",
 }
 

@@ -22,6 +22,7 @@ from llmux.errors import ContextLengthExceeded, InvalidRequest, LlmuxError, Load
 from providers import llama_log
 from providers.llama_sampler import LlamaSampler
 from providers.llama_vocabulary import LlamaVocabulary
+from providers.pace import paced
 from providers.projector import Picture, Projector, image_token
 from providers.runtime import Image, Piece, Sampling
 from providers.sampler import check_bias, filled
@@ -78,7 +79,7 @@ class LlamaCpp:
         await self._worker.run(partial(self._open, path, projector, context))
 
     def generate(self, prompt: str, sampling: Sampling, images: Sequence[Image] = ()) -> AsyncGenerator[Piece, None]:
-        return self._worker.stream(partial(self._generate, prompt, sampling, images))
+        return self._worker.stream(lambda cancelled: paced(self._generate(prompt, sampling, images, cancelled)))
 
     async def close(self) -> None:
         try:

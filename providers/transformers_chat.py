@@ -14,6 +14,7 @@ from llmux.config import Model
 from llmux.errors import ContextLengthExceeded, InvalidRequest, LlmuxError, LoadFailed, WeightsMissing
 from providers.checkpoint import Checkpoint
 from providers.dialect import spans
+from providers.pace import paced
 from providers.runtime import Image, Piece, Sampling
 from providers.sampler import check_bias, filled
 from providers.worker import Cancelled, Worker
@@ -70,7 +71,7 @@ class TransformersChat:
         await self._worker.run(partial(self._open, folder, context, sees))
 
     def generate(self, prompt: str, sampling: Sampling, images: Sequence[Image] = ()) -> AsyncGenerator[Piece, None]:
-        return self._worker.stream(partial(self._generate, prompt, sampling, images))
+        return self._worker.stream(lambda cancelled: paced(self._generate(prompt, sampling, images, cancelled)))
 
     async def close(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import AsyncIterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,15 @@ async def test_its_small_attention_matrices_take_smaller_steps_the_further_it_is
 
 
 async def test_small_steps_say_the_same(runtime: TransformersChat, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = await answer(runtime, Sampling(temperature=0, max_tokens=12))
+    tokens = runtime._tokenize(PROMPT)
+
+    def said() -> list[int]:
+        return list(islice(runtime._tokens(tokens, None, Sampling(temperature=0), threading.Event()), 12))
+
+    wanted = said()
     monkeypatch.setattr(transformers_chat, "_SCORES", 2 * 7 * 300)
     assert runtime._step_tokens(0) < 10
-    assert await answer(runtime, Sampling(temperature=0, max_tokens=12)) == wanted
+    assert said() == wanted
 
 
 @pytest.mark.parametrize("end", ["<|return|>", "<|call|>", "<|endoftext|>"])
