@@ -25,5 +25,6 @@ def test_it_is_there_for_as_long_as_it_is_needed_and_its_client_has_a_key() -> N
 
 
 def test_one_that_does_not_start_says_why() -> None:
-    with pytest.raises(RuntimeError, match="Input should be"), gateway(CONFIG.replace("runtime: hibari", "runtime: hibary")):
+    misspelt = CONFIG.replace("runtime: hibari", "runtime: hibary")
+    with pytest.raises(RuntimeError, match="Input should be"), gateway(misspelt):
         pass
