@@ -9,13 +9,13 @@ come to rest.
 import heapq
 import itertools
 import random
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
+from bench.account import Violation
 from bench.beliefs import Beliefs
 from bench.card import Card, Tells
-from bench.invariants import Account, Violation
+from bench.invariants import Invariants
+from bench.tally import Tally
 from vram.device import DeviceError, Reading, grown_bytes
 from vram.effect import Effect, Grant, Load, Refuse, Unload
 from vram.model import ModelSpec, Task
@@ -31,21 +31,6 @@ LOAD_S = 30.0
 EPISODE_EVENTS = 500
 REST_EVENTS = 50_000
 """How much may still happen after an episode's last new event until all has come to rest."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """events: those drawn, without the ticks of the clock between them
-
-    effects: what the scheduler did about them, refusals by kind
-    violations: what was found, with the seed of its episode
-    """
-
-    events: Counter[str] = field(default_factory=Counter)
-    effects: Counter[str] = field(default_factory=Counter)
-    ticks: int = 0
-    episodes: int = 0
-    violations: list[str] = field(default_factory=list)
 
 
 class Episode:
@@ -70,7 +55,7 @@ class Episode:
             queue_total=draw.randint(8, 48),
             load_s=LOAD_S,
         )
-        self._account = Account(specs, self._scheduler, self._beliefs, self._card, BUDGET_BYTES, MAX_WAIT_S, LOAD_S)
+        self._account = Invariants(specs, self._scheduler, self._beliefs, self._card, BUDGET_BYTES, MAX_WAIT_S, LOAD_S)
         self._names = list(models)
         self._popularity = list(itertools.accumulate(draw.random() ** 2 + 0.02 for _ in models))
         self._gap_s = draw.choice((0.3, 1.0, 3.0, 10.0))
@@ -200,7 +185,9 @@ class Episode:
             measured_bytes = None
             if alone_before is not None and isinstance(reading, Reading):
                 measured_bytes = grown_bytes(alone_before, reading, self._beliefs.bytes_for(self._specs[model]))
-            self._account.loaded(model, measured_bytes, self._now_s)
+            self._account.loaded(model, self._now_s)
+            if measured_bytes is not None:
+                self._account.measured(model, measured_bytes)
             self._follow(self._scheduler.loaded(model, self._now_s, reading, measured_bytes=measured_bytes), reading)
 
     def _fail(self, model: str, *, out_of_memory: bool) -> None:
@@ -268,7 +255,7 @@ class Episode:
             effects = self._scheduler.unload(model, self._now_s)
         except Busy:
             return
-        self._account.tick(self._now_s)
+        self._account.unload(self._now_s)
         self._follow(effects)
 
     # What follows.

@@ -26,12 +26,14 @@ class Decides(Protocol):
 class Outcome:
     """lone_loads: those that began while nobody waited for another model, so that no other order could have saved them
 
+    arrivals: when each request came in, and for which model
     waits_s: per task, seconds from a request to its grant
     """
 
     loads: int = 0
     lone_loads: int = 0
     evictions: int = 0
+    arrivals: list[tuple[float, str]] = field(default_factory=list)
     waits_s: dict[Task, list[float]] = field(default_factory=dict)
 
     def quantile_s(self, task: Task, share: float) -> float:
@@ -83,8 +85,10 @@ class Replay:
 
     def _ask(self, index: int) -> Sequence[Effect]:
         ticket = next(self._tickets)
+        model = self._trace.requests[index].model
         self._asked[ticket] = index, self._now_s
-        return self._scheduler.request(ticket, self._trace.requests[index].model, self._now_s)
+        self._outcome.arrivals.append((self._now_s, model))
+        return self._scheduler.request(ticket, model, self._now_s)
 
     def _end(self, ticket: int, index: int) -> Sequence[Effect]:
         self._follow(index, "end")

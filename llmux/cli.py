@@ -35,15 +35,13 @@ def serve(config_path: Path, port: int | None) -> None:
     click.echo(f"llmux: starting with {len(config.virtual)} models, which takes 10 to 20 seconds", err=True)
 
     from database import DatabaseError
-    from llmux import server  # with uvicorn, for which no other command should wait
+    from llmux import serving  # with uvicorn, for which no other command should wait
     from vram.device import DeviceError
 
     try:
-        served = server.serve(config, key, config.settings.port if port is None else port)
+        serving.serve(config, key, config.settings.port if port is None else port)
     except (DatabaseError, DeviceError, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    if not served:
-        raise SystemExit(1)
 
 
 @main.command("status")

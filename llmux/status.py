@@ -25,11 +25,8 @@ _STYLES: Mapping[str, str] = {
 }
 
 
-def report(snapshot: Snapshot, now_s: float) -> dict[str, Any]:
-    """The snapshot in GB (10^9 bytes) and seconds.
-
-    now_s: by the arbiter's clock
-    """
+def report(snapshot: Snapshot) -> dict[str, Any]:
+    """The snapshot in GB (10^9 bytes) and seconds."""
     return {
         "budget_gb": _gb(snapshot.budget_bytes),
         "used_gb": _gb(snapshot.charged_bytes),
@@ -38,11 +35,11 @@ def report(snapshot: Snapshot, now_s: float) -> dict[str, Any]:
         "free_gb": _gb(snapshot.available_bytes),
         "device_error": snapshot.device_error,
         "waiting": sum(model.waiting for model in snapshot.models),
-        "models": {model.id: _model(model, now_s) for model in snapshot.models},
+        "models": {model.id: _model(model) for model in snapshot.models},
     }
 
 
-def _model(model: ModelState, now_s: float) -> dict[str, Any]:
+def _model(model: ModelState) -> dict[str, Any]:
     return {
         "type": model.task,
         "state": _state(model),
@@ -52,7 +49,7 @@ def _model(model: ModelState, now_s: float) -> dict[str, Any]:
         "used_gb": 0.0 if model.phase == "absent" else _gb(model.bytes),
         "predicted_gb": _gb(model.predicted_bytes),
         "measured_gb": None if model.measured_bytes is None else _gb(model.measured_bytes),
-        "last_used_s_ago": round(now_s - model.last_used_s, 1) if model.last_used_s else None,
+        "last_used_s_ago": None if model.last_used_s_ago is None else round(model.last_used_s_ago, 1),
         "waiting": model.waiting,
         "queue": [
             {

@@ -3,7 +3,8 @@
 Cancelling is cooperative: a job is handed a `Cancelled` flag and looks at it between steps (a token, a window, a
 sentence). Whoever stops listening waits for the job to see the flag; the device is then idle and the lease may go.
 
-A job that fails because the device is full fails with MemoryError, whatever its library raised (fault.py).
+A job that fails because the device is full, or has failed, does so with MemoryError or DeviceFailed, whatever its
+library raised (fault.py).
 """
 
 import asyncio
@@ -28,6 +29,10 @@ _READ_AHEAD = 64
 """Items a job may be ahead of its reader: enough that a slow reader costs no speed, and bounded."""
 
 
+THREAD_PREFIX = "llmux-"
+"""Before the name of the model, in the name of its thread."""
+
+
 class _End:
     """After the last item; error is what ended the job, if anything did."""
 
@@ -39,7 +44,7 @@ class Worker:
     """Runs jobs one after the other, first come first served, on a thread of its own."""
 
     def __init__(self, name: str) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"llmux-{name}")
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{THREAD_PREFIX}{name}")
 
     async def run(self, job: Callable[[Cancelled], T]) -> T:
         """The job's result. When the caller is cancelled, the job is told so and waited for."""

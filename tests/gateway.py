@@ -23,12 +23,16 @@ def free_port() -> int:
 
 
 class Gateway:
-    """A gateway in a process of its own, ready once this is made. `log` holds what it wrote."""
+    """A gateway in a process of its own, ready once this is made. `log` holds what it wrote.
 
-    def __init__(self, config: Path) -> None:
-        self.port = free_port()
+    module: what Python is told to run
+    """
+
+    def __init__(self, config: Path, *, module: str = "llmux", port: int | None = None) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log: list[str] = []
+        self._module = module
         self._config = config
         self.start()
 
@@ -43,7 +47,7 @@ class Gateway:
         }
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "llmux", "serve", "--config", str(self._config), "--port", str(self.port)],
+            [sys.executable, "-m", self._module, "serve", "--config", str(self._config), "--port", str(self.port)],
             cwd=ROOT,
             env=environment,
             stderr=subprocess.STDOUT,

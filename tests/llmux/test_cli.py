@@ -60,7 +60,7 @@ def test_fetching_an_unknown_model_says_so(config: str) -> None:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """The addresses that are asked, and for what; the gateway has one model."""
     asked: list[tuple[str, str]] = []
-    vram = status.report(Snapshot(16 * 10**9, 0, 0, 0, 16 * 10**9, (state("qwen3.5-4b"),)), 0.0)
+    vram = status.report(Snapshot(16 * 10**9, 0, 0, 0, 16 * 10**9, (state("qwen3.5-4b"),)))
 
     def get(gateway: RunningGateway, path: str) -> dict[str, Any]:
         asked.append((gateway.url, path))

@@ -18,9 +18,9 @@ def snapshot(**more: object) -> Snapshot:
         "others_bytes": 500_000_000,
         "available_bytes": 2_300_000_000,
         "models": (
-            state("chat", phase="resident", leases=2, last_used_s=70.0, measured_bytes=4_100_000_000),
+            state("chat", phase="resident", leases=2, last_used_s_ago=30.0, measured_bytes=4_100_000_000),
             state("ears", task="asr", phase="loading", bytes=9_000_000_000, waiting=2, load_percent=40, queue=queue),
-            state("voice", task="tts", phase="resident", pinned=True, last_used_s=99.5),
+            state("voice", task="tts", phase="resident", pinned=True, last_used_s_ago=0.5),
             state("lost", phase="unloading", stuck=True),
             state("never"),
         ),
@@ -29,7 +29,7 @@ def snapshot(**more: object) -> Snapshot:
     return Snapshot(**values)  # type: ignore[arg-type]
 
 
-REPORT = report(snapshot(), now_s=100.0)
+REPORT = report(snapshot())
 
 
 def shown(vram: Any, width: int = 80) -> str:
@@ -103,11 +103,11 @@ def test_the_table_fits_a_terminal_and_says_it_in_words() -> None:
 
 @pytest.mark.parametrize(("seconds", "words"), [(59.4, "59 s"), (600.0, "10 min"), (7200.0, "2 h")])
 def test_long_ago_is_told_roughly(seconds: float, words: str) -> None:
-    assert f"  {words}" in shown(report(snapshot(models=(state("chat", last_used_s=1.0),)), now_s=1.0 + seconds))
+    assert f"  {words}" in shown(report(snapshot(models=(state("chat", last_used_s_ago=seconds),))))
 
 
 def test_a_device_that_cannot_be_read_is_said_to_be_so() -> None:
-    assert "cannot be read: the GPU is lost" in shown(report(snapshot(device_error="the GPU is lost"), now_s=0.0))
+    assert "cannot be read: the GPU is lost" in shown(report(snapshot(device_error="the GPU is lost")))
 
 
 def test_a_watched_table_is_drawn_anew_until_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_a_watched_table_is_drawn_anew_until_ctrl_c(monkeypatch: pytest.MonkeyPa
             raise KeyboardInterrupt
 
     monkeypatch.setattr(time, "sleep", sleep)
-    reports = iter([report(snapshot(models=(state(name),)), 0.0) for name in ("first", "second", "third")])
+    reports = iter([report(snapshot(models=(state(name),))) for name in ("first", "second", "third")])
     console = Console(width=80, force_terminal=True)
     with console.capture() as capture:
         watch(lambda: next(reports), console)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from llmux.errors import InvalidRequest, LoadFailed
 from providers.fault import fault_of, says_full
+from vram.refusal import DeviceFailed
 
 FULL = [
     "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 15.47 GiB",  # torch's allocator
@@ -22,10 +23,22 @@ FULL = [
     "llama_model_load: error loading model: unable to allocate CUDA0 buffer",
     "llama_init_from_model: failed to initialize the context: failed to allocate buffer for kv cache",
 ]
+FAILED = [
+    "CUDA error: device-side assert triggered",
+    "CUDA error: an illegal memory access was encountered",
+    "CUDA error: unspecified launch failure",
+    "CUDA error: misaligned address",
+    "CUDA error: an illegal instruction was encountered",
+    "CUDA error: operation not supported on global/shared address space",
+    "CUDA error: the launch timed out and was terminated",
+    "Triton Error [CUDA]: an illegal memory access was encountered",
+]
 OTHER = [
     "decode: failed to find a memory slot for batch of size 512",  # the context is full, not the device
     "llama_model_load: error loading model: tensor 'x' data is not within the file bounds, model is corrupted",
-    "CUDA error: device-side assert triggered",
+    "CUDA error: invalid argument",
+    "CUDA error: no kernel image is available for execution on the device",
+    "misaligned address of a tokenizer's own",
     "out of resource: shared memory, Required: 106496, Hardware limit: 101376",  # triton, of one kernel
     "Expected all tensors to be on the same device",
 ]
@@ -35,6 +48,13 @@ OTHER = [
 def test_each_librarys_words_for_no_memory_are_known(text: str) -> None:
     assert says_full(text)
     assert type(fault_of(RuntimeError(text))) is MemoryError
+
+
+@pytest.mark.parametrize("text", FAILED)
+def test_what_only_another_process_can_mend_is_a_failed_device(text: str) -> None:
+    fault = fault_of(torch.AcceleratorError(f"{text}\nCUDA kernel errors might be asynchronously reported"))
+    assert isinstance(fault, DeviceFailed)
+    assert fault.reason == text
 
 
 @pytest.mark.parametrize("text", OTHER)
@@ -75,4 +95,5 @@ def test_the_fault_holds_on_to_nothing_of_what_was_raised() -> None:
 
 
 def test_words_that_llmux_repeats_to_a_client_are_not_taken_for_a_librarys() -> None:
-    assert fault_of(InvalidRequest("there is no voice 'out of memory'")) is None
+    for words in ("out of memory", "CUDA error: device-side assert triggered"):
+        assert fault_of(InvalidRequest(f"there is no voice {words!r}")) is None

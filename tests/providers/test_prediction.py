@@ -87,7 +87,7 @@ async def test_llama_cpp_holds_the_weights_and_caches_that_were_predicted(
 
 
 def size_of(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+    return int(tensor.numel() * tensor.element_size())
 
 
 def tensors_in(value: object) -> Iterator[torch.Tensor]:

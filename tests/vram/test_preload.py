@@ -39,7 +39,7 @@ class Loads:
                 bytes=model.estimate_bytes * 10**9,
                 leases=0,
                 waiting=0,
-                last_used_s=0,
+                last_used_s_ago=None,
                 pinned=False,
                 stuck=False,
                 predicted_bytes=model.estimate_bytes * 10**9,

@@ -8,8 +8,9 @@ from vram.device import DeviceError, Reading
 from vram.effect import Effect, Grant, Load, Refuse, Unload, UnloadReason
 from vram.ledger import Figures
 from vram.model import ModelSpec, Task
+from vram.outlook import DEVICE_RECHECK_S
 from vram.refusal import Busy, DeviceLost, LoadFailed, NeverFits, OutOfMemory, QueueFull, Stopping
-from vram.scheduler import DEVICE_RECHECK_S, RECHECK_S, Scheduler
+from vram.scheduler import RECHECK_S, Scheduler
 from vram.snapshot import ModelState, Wait
 
 GB = 10**9
@@ -351,6 +352,66 @@ def test_two_models_load_at_the_same_time_when_both_fit() -> None:
     stage.request("asr 4")
 
     assert stage.moves == ["load llm 9", "load asr 4"]
+
+
+# Lingering.
+
+
+def coming_back(stage: Stage, name: str, gap_s: float = 0.1) -> None:
+    """Whoever was answered by the model comes back at once, as with the title of a chat, and it loads in 5 s."""
+    for _ in range(3):
+        stage.release(stage.request(name))
+        stage.now_s += gap_s
+    stage.moves.clear()
+    stage.granted.clear()
+    stage.beliefs.load_s[name] = 5
+
+
+def test_a_model_to_which_somebody_is_about_to_come_back_is_not_evicted_in_that_moment() -> None:
+    stage = Stage("llm 9", "llm 13")
+    coming_back(stage, "llm 9")
+    first = stage.request("llm 9")
+    swapping = stage.request("llm 13")
+
+    stage.release(first)
+    assert stage.moves == []
+    assert stage.scheduler.wake_at_s() == pytest.approx(stage.now_s + 0.15, abs=0.01)
+    stage.wait(0.1)
+    title = stage.request("llm 9")
+    stage.release(title)
+    stage.wait(0.2)
+
+    assert stage.granted == [first, title, swapping]
+    assert stage.moves == ["unload llm 9", "load llm 13"]
+
+
+def test_lingering_keeps_no_room_from_a_higher_class() -> None:
+    stage = Stage("llm 13", "asr 4")
+    coming_back(stage, "llm 13", gap_s=0)
+
+    assert stage.request("asr 4") in stage.granted
+
+
+def test_lingering_keeps_nobody_beyond_its_max_wait_s() -> None:
+    stage = Stage("llm 9", "llm 13")
+    coming_back(stage, "llm 9", gap_s=4)
+    first = stage.request("llm 9")
+    swapping = stage.request("llm 13")
+    stage.wait(19)
+
+    stage.release(first)
+    assert stage.moves == []
+    stage.wait(1)
+
+    assert stage.granted == [first, swapping]
+
+
+def test_a_model_that_nobody_comes_back_to_soon_leaves_at_once() -> None:
+    stage = Stage("llm 9", "llm 13")
+    coming_back(stage, "llm 9", gap_s=60)
+    stage.release(stage.request("llm 9"))
+
+    assert stage.request("llm 13") in stage.granted
 
 
 # Order of service.
