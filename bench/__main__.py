@@ -4,6 +4,7 @@ import importlib
 import sys
 
 QUESTIONS = {
+    "chat-one": "What does the gateway cost one stream of chat, beside its runtime alone?",
     "vram-sim": "Does the scheduler keep its rules, and what does it cost beside others'?",
     "gpu-vram": "Do predictions hold on a real GPU, and does memory never run out? Needs CUDA.",
 }
