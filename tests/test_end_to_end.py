@@ -57,6 +57,9 @@ llmux:
 HELLO: list[Any] = [{"role": "user", "content": "Say hello."}]
 COUNT: list[Any] = [{"role": "user", "content": "Count from one to one thousand, one number on each line."}]
 
+ENDLESS = {"0": -100, "2": -100}
+"""Never <|endoftext|>, never <|im_end|>: SmolLM2 goes on until its context is full, or its client leaves."""
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -409,7 +412,8 @@ def test_a_client_that_leaves_the_queue_is_not_waited_for(gateway: Gateway, path
     def waiting() -> int:
         return int(gateway.vram()["waiting"])
 
-    with gateway.openai().chat.completions.create(model="Chat", messages=COUNT, stream=True, temperature=0) as ahead:
+    chat = gateway.openai().chat.completions
+    with chat.create(model="Chat", messages=COUNT, stream=True, logit_bias=ENDLESS) as ahead:
         next(iter(ahead))
         with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
             sent = json.dumps({"model": "Chat", **body}).encode()
@@ -418,6 +422,7 @@ def test_a_client_that_leaves_the_queue_is_not_waited_for(gateway: Gateway, path
             connection.sendall(head.encode() + sent)
             eventually(lambda: waiting() == 1)
         eventually(lambda: waiting() == 0)
+        assert gateway.vram()["models"]["smollm2"]["leases"] == 1, "the one ahead is still served"
     eventually(lambda: nothing_held(gateway))
 
 
