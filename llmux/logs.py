@@ -38,5 +38,5 @@ def log_to_stderr() -> None:
         logger.setLevel(logging.DEBUG if debug else logging.CRITICAL)
     # LiteLLM leaves tasks of clients behind that left early, and asyncio complains when these are collected.
     logging.getLogger("asyncio").setLevel(logging.DEBUG if debug else logging.CRITICAL)
-    for name in ("httpx", "httpcore", "apscheduler"):
+    for name in ("httpx", "httpcore", "apscheduler", "backoff"):
         logging.getLogger(name).setLevel(logging.INFO if debug else logging.WARNING)

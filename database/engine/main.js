@@ -1,4 +1,8 @@
-/** The program: `node main.js FD SCHEMA` serves on a listening socket until told to stop, or until standard input ends. */
+/**
+ * The program: `node main.js SOCKET SCHEMA` answers until it is told to stop, or until standard input ends.
+ *
+ * SOCKET is the path of a Unix socket to make, or the number of one that is open here and listens. SCHEMA is schema.prisma.
+ */
 
 import { readFile } from 'node:fs/promises'
 
@@ -18,12 +22,13 @@ function fail(reason) {
 }
 
 async function main() {
-  const [fd, path] = process.argv.slice(2)
+  const [socket, path] = process.argv.slice(2)
   process.title = 'query-engine'
+  process.umask(0o177)
   const schema = await readFile(path, 'utf8')
   const adapter = new Adapter(connection(process.env))
   const engine = await Engine.start(schema, adapter)
-  const server = await listen(Number(fd), {
+  const server = await listen(/^\d+$/.test(socket) ? { fd: Number(socket) } : { path: socket }, {
     engine,
     transactions: new Transactions(engine),
     models: await fieldTypes(schema),

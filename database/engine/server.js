@@ -28,16 +28,17 @@ class Refusal extends Error {
 }
 
 /**
- * @param {number} fd of a socket that listens
+ * @param {{ path: string } | { fd: number }} socket to make, or one that listens already
  * @param {Rooms} rooms
  * @returns {Promise<import('node:http').Server>} answering
  */
-export function listen(fd, rooms) {
+export function listen(socket, rooms) {
   const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, async (request, response) => {
     const { status, body } = await respond(request, rooms).catch(refused)
-    response.writeHead(status, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' }).end(body)
+    response.shouldKeepAlive = server.listening // or who is asked last keeps a stopping engine waiting
+    response.writeHead(status, { 'Content-Type': 'application/json' }).end(body)
   })
-  return new Promise((resolve, reject) => server.once('error', reject).listen({ fd }, () => resolve(server)))
+  return new Promise((resolve, reject) => server.once('error', reject).listen(socket, () => resolve(server)))
 }
 
 /** @param {Error} error */

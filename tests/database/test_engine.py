@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,11 +14,12 @@ import pytest
 
 from database import programs
 from database.client import client
-from database.environment import ENGINE, environment
+from database.environment import ENGINE
 from database.migrations import migrate, schema_file
-from tests.database.engine_calls import CALLS
+from tests.gateway import ROOT
 
 CALLS_FILE = Path(__file__).with_name("engine_calls.py")
+CALLS = re.findall(r"^async def ([a-z]\w+)\(db: Any\)", CALLS_FILE.read_text(), re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +36,10 @@ def database(system_postgres: str) -> Iterator[str]:
 def ended(database: str, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str | None]:
     """How each call ended: None, or its traceback."""
     packages = asyncio.run(client(schema_file(), tmp_path_factory.mktemp("client") / "packages"))
-    variables = environment(database, packages).variables
-    search = os.pathsep.join(filter(None, [str(packages), os.environ.get("PYTHONPATH")]))
+    search = os.pathsep.join(filter(None, [str(packages), str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, CALLS_FILE],
-        env={**os.environ, **variables, "PYTHONPATH": search, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        [sys.executable, CALLS_FILE, tmp_path_factory.mktemp("socket")],
+        env={**os.environ, "DATABASE_URL": database, "PYTHONPATH": search, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -49,7 +50,7 @@ def ended(database: str, tmp_path_factory: pytest.TempPathFactory) -> Mapping[st
     return found
 
 
-@pytest.mark.parametrize("call", [call.__name__ for call in CALLS])
+@pytest.mark.parametrize("call", CALLS)
 def test_through_prismas_client_for_python(call: str, ended: Mapping[str, str | None]) -> None:
     assert ended[call] is None, ended[call]
 
@@ -57,7 +58,7 @@ def test_through_prismas_client_for_python(call: str, ended: Mapping[str, str | 
 def test_the_engines_own_tests_pass(database: str) -> None:
     tests = sorted((ENGINE / "test").glob("*.test.js"))
     done = subprocess.run(
-        [programs.node(), "--test", "--test-concurrency=1", *tests],
+        [programs.node(), "--test", "--test-concurrency=2", *tests],
         env={**os.environ, "DATABASE_URL": database},
         capture_output=True,
         text=True,

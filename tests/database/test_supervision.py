@@ -28,14 +28,14 @@ async def test_a_killed_server_is_back_with_a_line_in_the_log(tmp_path: Path, ca
     async with supervised(cluster) as supervisor:
         address = cluster.url
         for _ in range(2):
-            killed, restarted = cluster.postmaster, supervisor.restarted
+            killed, restarted = cluster.process, supervisor.restarted
             os.kill(killed.pid, signal.SIGKILL)
             async with asyncio.timeout(20):
                 await restarted.wait()
-            assert cluster.postmaster.pid != killed.pid
+            assert cluster.process.pid != killed.pid
             async with await psycopg.AsyncConnection.connect(address) as connection:
                 await connection.execute("SELECT 1")
-    assert not cluster.postmaster.is_running
+    assert not cluster.process.is_running
     assert [record.message for record in caplog.records] == [
         "PostgreSQL was ended by SIGKILL; starting it again in 0.00 s",
         "PostgreSQL runs again",
@@ -60,7 +60,7 @@ async def test_a_server_that_does_not_start_is_tried_again(tmp_path: Path, caplo
         cluster.start = start_and_repair  # type: ignore[method-assign]
         control.rename(control.with_name("hidden"))
         restarted = supervisor.restarted
-        os.kill(cluster.postmaster.pid, signal.SIGKILL)
+        os.kill(cluster.process.pid, signal.SIGKILL)
         async with asyncio.timeout(20):
             await restarted.wait()
     assert "did not start: PostgreSQL ended with exit code 2" in caplog.text
