@@ -5,6 +5,7 @@ import sys
 
 QUESTIONS = {
     "vram-sim": "Does the scheduler keep its rules, and what does it cost beside others'?",
+    "keys-durability": "What is left of keys, budgets and spend when something is killed in the middle of requests?",
 }
 
 
@@ -12,7 +13,7 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in QUESTIONS:
         print("python -m bench NAME [options]")
         for name, question in QUESTIONS.items():
-            print(f"  {name:12} {question}")
+            print(f"  {name:16} {question}")
         return 2
     name, *options = arguments
     status: int = importlib.import_module(f"bench.{name.replace('-', '_')}").main(options)

@@ -64,4 +64,4 @@ def test_the_engines_own_tests_pass(database: str) -> None:
         text=True,
         timeout=200,
     )
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, re.sub(r"(?m)^(#|ok|  )(?!.*(error|\.js)).*\n", "", done.stdout)
