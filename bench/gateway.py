@@ -104,6 +104,14 @@ class Gateway:
         if name == "gateway" and self._process is not None:
             self._process.wait()
 
+    def count(self, words: str) -> int:
+        """How often its log says this."""
+        return self._log.read_text().count(words)
+
+    def wait_until_it_says(self, words: str, times: int) -> None:
+        while self.count(words) < times:
+            time.sleep(0.01)
+
     def stop(self) -> None:
         """Ask it to stop, as a supervisor does, and wait for its end."""
         if self._process is not None and self._process.poll() is None:

@@ -22,7 +22,12 @@ from database.postgres import Cluster
 
 CLIENTS = 8
 LONGEST_FLUSH_S = FLUSH_S + 5.0
+FLUSHING_S = 2.0
+"""What a flush itself may take, on a machine that is busy with all this."""
+
 RECOVERY_S = 5.0
+
+LOGGED = {"PostgreSQL": "PostgreSQL runs again", "engine": "the query engine runs again"}
 
 VICTIMS: Sequence[Program] = ("PostgreSQL", "engine", "gateway")
 
@@ -35,7 +40,9 @@ class Phase:
     refused: requests that were answered otherwise
     unanswered: requests whose connection broke: they may have been charged
     budgets: each key that was acknowledged, with its budget; None where a change of that was not answered
-    incident_s, back_s: when it happened; when the gateway, once it ran, had acknowledged a new key
+    incident_s: when it happened
+    runs_s: when what was killed ran again
+    back_s: when the first key was acknowledged that was asked for after the incident
     """
 
     incident: str
@@ -47,11 +54,16 @@ class Phase:
     incident_s: float = 0.0
     runs_s: float = 0.0
     back_s: float = 0.0
+    is_back: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def recovery_s(self) -> float:
+        return max(0.0, self.back_s - self.runs_s)
 
     @property
     def held(self) -> int:
         """Answers of the one flush interval before the incident, which spend may be lost of."""
-        since_s = self.incident_s - LONGEST_FLUSH_S
+        since_s = self.incident_s - LONGEST_FLUSH_S - FLUSHING_S
         return sum(since_s <= answered_s <= self.incident_s for answered_s in self.answered_s)
 
 
@@ -87,14 +99,15 @@ class Run:
             async with self._gateway.http(phase.key) as http:
                 await asyncio.gather(*(self._client(http, phase, numbers) for _ in range(CLIENTS)))
             if incident != "stop":
-                while not phase.back_s:
-                    await asyncio.sleep(0.02)
+                await phase.is_back.wait()
             administering.cancel()
             with suppress(asyncio.CancelledError):
                 await administering
 
     async def _client(self, http: httpx.AsyncClient, phase: Phase, numbers: Iterator[int]) -> None:
         for number in numbers:
+            if number == self._requests // 4 and phase.incident == "gateway":
+                await self._settle()
             if number == self._requests // 2:
                 await self._incident(phase)
             await self._runs.wait()
@@ -112,7 +125,7 @@ class Run:
                 phase.refused += 1
 
     async def _incident(self, phase: Phase) -> None:
-        phase.incident_s = phase.runs_s = time.monotonic()
+        phase.incident_s = time.monotonic()
         match phase.incident:
             case "stop":
                 await asyncio.to_thread(self._gateway.stop)
@@ -120,10 +133,13 @@ class Run:
                 self._runs.clear()
                 self._gateway.kill("gateway")
                 await asyncio.to_thread(self._gateway.start)
-                phase.runs_s = time.monotonic()
                 self._runs.set()
             case "PostgreSQL" | "engine" as victim:
+                words = LOGGED[victim]
+                told = self._gateway.count(words)
                 self._gateway.kill(victim)
+                await asyncio.to_thread(self._gateway.wait_until_it_says, words, told + 1)
+        phase.runs_s = time.monotonic()
 
     async def _administer(self, admin: httpx.AsyncClient, phase: Phase) -> None:
         """Make keys and change their budgets, all the time."""
@@ -133,17 +149,20 @@ class Run:
                 made = (await admin.post("/key/generate", json={"max_budget": 1.0})).raise_for_status()
                 key = str(made.json()["key"])
                 phase.budgets[key] = 1.0
-                if phase.incident_s and began_s > phase.runs_s and not phase.back_s:
+                if phase.runs_s and began_s > phase.incident_s and not phase.back_s:
                     phase.back_s = time.monotonic()
+                    phase.is_back.set()
                 budget = float(number + 2)
                 phase.budgets[key] = None
                 (await admin.post("/key/update", json={"key": key, "max_budget": budget})).raise_for_status()
                 phase.budgets[key] = budget
             await asyncio.sleep(0.02)
 
-    async def settle(self) -> None:
-        """Wait until the gateway has written what it will."""
-        await asyncio.sleep(LONGEST_FLUSH_S + 1)
+    async def _settle(self) -> None:
+        """Wait until all spend so far is written: what is lost afterwards is of what comes afterwards."""
+        self._runs.clear()
+        await asyncio.sleep(LONGEST_FLUSH_S + FLUSHING_S + 1)
+        self._runs.set()
 
 
 async def audited(cluster: Cluster, phases: Iterable[Phase]) -> Sequence[Books]:
@@ -184,21 +203,22 @@ def verdicts(phase: Phase, books: Books) -> Iterator[str]:
         yield "a request was counted twice"
     if lost > (0 if phase.incident == "stop" else phase.held):
         yield f"the spend of {lost:.0f} requests is lost"
-    if phase.back_s - phase.runs_s > RECOVERY_S:
-        yield f"recovered after {phase.back_s - phase.runs_s:.1f} s"
+    if phase.recovery_s > RECOVERY_S:
+        yield f"recovered {phase.recovery_s:.1f} s after the {phase.incident}"
 
 
 def table(phases: Sequence[Phase], audits: Sequence[Books]) -> Iterator[str]:
     yield (
         f"{'':16}{'answered':>9}{'refused':>9}{'broken':>9}{'charged':>9}{'logged':>9}{'held':>6}{'keys':>6}"
-        f"{'wrong':>6}{'back s':>8}"
+        f"{'wrong':>6}{'down s':>8}{'recovery s':>12}"
     )
     for phase, books in zip(phases, audits, strict=True):
         what = "SIGTERM" if phase.incident == "stop" else f"kill {phase.incident}"
-        back = f"{phase.back_s - phase.runs_s:.2f}" if phase.back_s else "-"
+        down_s = phase.runs_s - phase.incident_s
+        times = "" if phase.incident == "stop" else f"{down_s:>8.2f}{phase.recovery_s:>12.2f}"
         yield (
             f"{what:16}{len(phase.answered_s):>9}{phase.refused:>9}{phase.unanswered:>9}{books.charged:>9.0f}"
-            f"{books.logged:>9}{phase.held:>6}{len(phase.budgets):>6}{books.wrong:>6}{back:>8}"
+            f"{books.logged:>9}{phase.held:>6}{len(phase.budgets):>6}{books.wrong:>6}{times}"
         )
         for verdict in verdicts(phase, books):
             yield f"  MISSED: {verdict}"
@@ -211,8 +231,6 @@ async def run(folder: Path, requests: int) -> tuple[Sequence[Phase], Sequence[Bo
         await asyncio.to_thread(gateway.start)
         run = Run(gateway, requests)
         for victim in VICTIMS:
-            if victim == "gateway":
-                await run.settle()
             await run.through(victim)
         await run.through("stop")
     finally:
