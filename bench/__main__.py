@@ -5,6 +5,7 @@ import sys
 
 QUESTIONS = {
     "vram-sim": "Does the scheduler keep its rules, and what does it cost beside others'?",
+    "keys": "What do keys in a database cost beside keys in a file?",
     "keys-durability": "What is left of keys, budgets and spend when something is killed in the middle of requests?",
 }
 

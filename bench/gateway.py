@@ -2,12 +2,13 @@
 
 import os
 import platform
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -127,6 +128,23 @@ class Gateway:
             if name in NAMES:
                 found.setdefault(NAMES[name], []).append(pid)
         return found
+
+
+def cpu_s(pids: Iterable[int]) -> float:
+    """The processor's time that these have taken so far, by themselves and in the kernel."""
+    ticks = sum(int(tick) for pid in pids for tick in _stat(pid)[11:13])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> Sequence[str]:
+    """The fields of /proc/PID/stat from the third on: the second, a name, may hold anything."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def resident_bytes(pids: Iterable[int]) -> int:
+    """The memory of these. What several of them share is counted once."""
+    rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
+    return sum(1024 * int(size) for rollup in rollups for size in re.findall(r"(?m)^Pss: +(\d+) kB", rollup))
 
 
 def _descendants(pid: int) -> Iterator[int]:

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-CLIENT = Path(__file__).parent / "engine" / "client.py"
+CLIENT = Path(__file__).with_name("engine_client.py")
 """Takes the place of the generated client's own way to an engine."""
 
 # Each is a line of the generated client, and what stands there instead.

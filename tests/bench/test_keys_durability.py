@@ -18,9 +18,9 @@ def phase(incident: str, answered: int) -> Phase:
 
 
 def test_spend_that_the_last_interval_held_may_be_lost_and_no_more() -> None:
-    assert list(verdicts(phase("gateway", 100), Books(charged=93, logged=100, wrong=0))) == []
-    assert list(verdicts(phase("gateway", 100), Books(charged=92, logged=100, wrong=0))) == [
-        "the spend of 8 requests is lost"
+    assert list(verdicts(phase("gateway", 100), Books(charged=91, logged=100, wrong=0))) == []
+    assert list(verdicts(phase("gateway", 100), Books(charged=90, logged=100, wrong=0))) == [
+        "the spend of 10 requests is lost"
     ]
 
 
