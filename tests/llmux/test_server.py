@@ -12,8 +12,9 @@ from llmux.config import load_config
 
 @pytest.mark.parametrize("database", ["none", "embedded"])
 def test_a_state_folder_that_another_gateway_uses_is_refused_before_anything_starts(
-    tmp_path: Path, database: str
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(server, "log_to_stderr", lambda: None)
     path = tmp_path / "config.yaml"
     path.write_text(
         "model_list: [{model_name: Cloud, litellm_params: {model: openai/gpt}}]\n"
