@@ -7,6 +7,7 @@ QUESTIONS = {
     "vram-sim": "Does the scheduler keep its rules, and what does it cost beside others'?",
     "keys": "What do keys in a database cost beside keys in a file?",
     "keys-durability": "What is left of keys, budgets and spend when something is killed in the middle of requests?",
+    "gpu-vram": "Do predictions hold on a real GPU, and does memory never run out? Needs CUDA.",
 }
 
 

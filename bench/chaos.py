@@ -9,13 +9,13 @@ come to rest.
 import heapq
 import itertools
 import random
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
+from bench.account import Violation
 from bench.beliefs import Beliefs
 from bench.card import Card, Tells
-from bench.invariants import Account, Violation
+from bench.invariants import Invariants
+from bench.tally import Tally
 from vram.device import DeviceError, Reading, grown_bytes
 from vram.effect import Effect, Grant, Load, Refuse, Unload
 from vram.model import ModelSpec, Task
@@ -31,21 +31,6 @@ LOAD_S = 30.0
 EPISODE_EVENTS = 500
 REST_EVENTS = 50_000
 """How much may still happen after an episode's last new event until all has come to rest."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """events: those drawn, without the ticks of the clock between them
-
-    effects: what the scheduler did about them, refusals by kind
-    violations: what was found, with the seed of its episode
-    """
-
-    events: Counter[str] = field(default_factory=Counter)
-    effects: Counter[str] = field(default_factory=Counter)
-    ticks: int = 0
-    episodes: int = 0
-    violations: list[str] = field(default_factory=list)
 
 
 class Episode:
@@ -70,13 +55,14 @@ class Episode:
             queue_total=draw.randint(8, 48),
             load_s=LOAD_S,
         )
-        self._account = Account(specs, self._scheduler, self._beliefs, self._card, BUDGET_BYTES, MAX_WAIT_S, LOAD_S)
+        self._account = Invariants(specs, self._scheduler, self._beliefs, self._card, BUDGET_BYTES, MAX_WAIT_S, LOAD_S)
         self._names = list(models)
         self._popularity = list(itertools.accumulate(draw.random() ** 2 + 0.02 for _ in models))
         self._gap_s = draw.choice((0.3, 1.0, 3.0, 10.0))
         self._hold_s = draw.choice((0.2, 1.0, 4.0))
         self._grows = tells == "own" and draw.random() < 0.3
         self._late_share = draw.choice((0, 0, 0.3))
+        self._timer_late_s = draw.choice((0.0, 0.0, 0.1))
         self._now_s = 0.0
         self._ticket = 0
         self._happened = 0
@@ -84,7 +70,6 @@ class Episode:
         self._order = itertools.count()
         self._before: dict[str, Reading | None] = {}
         """What was read when a load under way began; None once others moved beside it."""
-        self._retrying: set[str] = set()
         self._answers = True
         self._resting = False
 
@@ -126,9 +111,9 @@ class Episode:
         self._account.close()
 
     def _next(self) -> None:
-        wake_at_s = self._scheduler.wake_at_s(self._now_s)
-        if wake_at_s is not None and (not self._agenda or wake_at_s <= self._agenda[0][0]):
-            self._now_s = max(self._now_s, wake_at_s)
+        wake_at_s = self._scheduler.wake_at_s()
+        if wake_at_s is not None and (not self._agenda or wake_at_s + self._timer_late_s <= self._agenda[0][0]):
+            self._now_s = max(self._now_s, wake_at_s + self._timer_late_s)
             self._tick()
         elif self._agenda:
             self._now_s, _, happen, facts = heapq.heappop(self._agenda)
@@ -200,19 +185,16 @@ class Episode:
             measured_bytes = None
             if alone_before is not None and isinstance(reading, Reading):
                 measured_bytes = grown_bytes(alone_before, reading, self._beliefs.bytes_for(self._specs[model]))
-            self._retrying.discard(model)
-            self._account.loaded(model, measured_bytes, self._now_s)
+            self._account.loaded(model, self._now_s)
+            if measured_bytes is not None:
+                self._account.measured(model, measured_bytes)
             self._follow(self._scheduler.loaded(model, self._now_s, reading, measured_bytes=measured_bytes), reading)
 
     def _fail(self, model: str, *, out_of_memory: bool) -> None:
-        retry = out_of_memory and model not in self._retrying and not self._account.places[model].stuck
-        self._retrying.discard(model)
-        if retry:
-            self._retrying.add(model)
         reading = self._read()
-        self._account.absent(model, self._now_s)
+        self._account.load_failed(model, self._now_s, out_of_memory=out_of_memory)
         effects = self._scheduler.load_failed(model, OSError(), self._now_s, reading, out_of_memory=out_of_memory)
-        self._follow(effects, reading, retry=retry)
+        self._follow(effects, reading)
 
     def _end_unload(self, model: str) -> None:
         self._count("unloaded")
@@ -222,7 +204,7 @@ class Episode:
             self._soon(draw.expovariate(0.1), self._come_back, late_bytes)
         self._card.unload(model, late_bytes)
         reading = self._read()
-        self._account.absent(model, self._now_s)
+        self._account.unloaded(model, self._now_s)
         self._follow(self._scheduler.unloaded(model, self._now_s, reading), reading)
 
     def _come_back(self, late_bytes: int) -> None:
@@ -273,15 +255,13 @@ class Episode:
             effects = self._scheduler.unload(model, self._now_s)
         except Busy:
             return
-        self._account.tick(self._now_s)
+        self._account.unload(self._now_s)
         self._follow(effects)
 
     # What follows.
 
-    def _follow(
-        self, effects: list[Effect], reading: Reading | DeviceError | None = None, *, retry: bool = False
-    ) -> None:
-        self._account.follow(effects, reading, retry=retry)
+    def _follow(self, effects: list[Effect], reading: Reading | DeviceError | None = None) -> None:
+        self._account.follow(effects, reading)
         draw, done = self._random, self._tally.effects
         for effect in effects:
             match effect:

@@ -62,7 +62,7 @@ class Peer(ABC):
     def tick(self, now_s: float) -> Sequence[Effect]:
         return self._advance(now_s)
 
-    def wake_at_s(self, now_s: float) -> float | None:
+    def wake_at_s(self) -> float | None:
         return None
 
     def _advance(self, now_s: float) -> Sequence[Effect]:
@@ -217,7 +217,7 @@ class Ollama(Peer):
                 break
         return effects
 
-    def wake_at_s(self, now_s: float) -> float | None:
+    def wake_at_s(self) -> float | None:
         if self._keep_alive_s is None:
             return None
         return min((m.last_used_s + self._keep_alive_s for m in self._models.values() if m.idle), default=None)

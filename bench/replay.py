@@ -19,19 +19,21 @@ class Decides(Protocol):
     def loaded(self, model: str, now_s: float) -> Sequence[Effect]: ...
     def unloaded(self, model: str, now_s: float) -> Sequence[Effect]: ...
     def tick(self, now_s: float) -> Sequence[Effect]: ...
-    def wake_at_s(self, now_s: float) -> float | None: ...
+    def wake_at_s(self) -> float | None: ...
 
 
 @dataclass(slots=True)
 class Outcome:
     """lone_loads: those that began while nobody waited for another model, so that no other order could have saved them
 
+    arrivals: when each request came in, and for which model
     waits_s: per task, seconds from a request to its grant
     """
 
     loads: int = 0
     lone_loads: int = 0
     evictions: int = 0
+    arrivals: list[tuple[float, str]] = field(default_factory=list)
     waits_s: dict[Task, list[float]] = field(default_factory=dict)
 
     def quantile_s(self, task: Task, share: float) -> float:
@@ -64,7 +66,7 @@ class Replay:
             else:
                 self._followers.setdefault((asked.after, asked.when), []).append(index)
         while True:
-            wake_at_s = self._scheduler.wake_at_s(self._now_s)
+            wake_at_s = self._scheduler.wake_at_s()
             if wake_at_s is not None and (not self._agenda or wake_at_s < self._agenda[0][0]):
                 self._now_s = max(self._now_s, wake_at_s)
                 effects = self._scheduler.tick(self._now_s)
@@ -83,8 +85,10 @@ class Replay:
 
     def _ask(self, index: int) -> Sequence[Effect]:
         ticket = next(self._tickets)
+        model = self._trace.requests[index].model
         self._asked[ticket] = index, self._now_s
-        return self._scheduler.request(ticket, self._trace.requests[index].model, self._now_s)
+        self._outcome.arrivals.append((self._now_s, model))
+        return self._scheduler.request(ticket, model, self._now_s)
 
     def _end(self, ticket: int, index: int) -> Sequence[Effect]:
         self._follow(index, "end")

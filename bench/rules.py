@@ -14,6 +14,7 @@ class Present:
     rank: of its class; asr is above tts, and tts above llm
     busy: it serves or loads
     wanted_by: the oldest ticket that waits for it; None: nobody
+    lingers: kept for a while, for whoever may be back for it
     """
 
     name: str
@@ -23,6 +24,7 @@ class Present:
     busy: bool
     pinned: bool
     wanted_by: int | None
+    lingers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ def evictions(present: Sequence[Present], newcomers: Iterable[Newcomer], free_by
             lower = [model for model in order if model.rank < highest]
             if highest > newcomer.rank and not newcomer.overdue and _shortest(lower, missing_bytes) is not None:
                 return evicted
+            if not newcomer.overdue and any(model.lingers and model.rank >= newcomer.rank for model in leaving):
+                return evicted
             evicted += leaving
             order = [model for model in order if model not in leaving]
             free_bytes += sum(model.bytes for model in leaving)
@@ -79,6 +83,16 @@ def evictions(present: Sequence[Present], newcomers: Iterable[Newcomer], free_by
         if newcomer.begins:
             order = _order([*order, newcomer.arrived()])
     return evicted
+
+
+def linger_s(gaps_s: Sequence[float], load_s: float) -> float:
+    """One and a half times the limit that would have cost least over these gaps, and no longer than a load."""
+
+    def cost_s(limit_s: float) -> float:
+        return sum(gap_s if gap_s <= limit_s else limit_s + load_s for gap_s in gaps_s)
+
+    best_s = min([0.0, *sorted(gaps_s)], key=cost_s)
+    return min(1.5 * best_s, load_s)
 
 
 def _order(present: Iterable[Present]) -> list[Present]:

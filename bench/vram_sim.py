@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from bench.beliefs import Beliefs
-from bench.chaos import Tally, chaos
+from bench.chaos import chaos
+from bench.clairvoyant import Clairvoyant
+from bench.day import day
 from bench.peers import Fifo, LlamaSwap, Ollama
 from bench.replay import Decides, Outcome, Replay
 from bench.trace import Trace, read_trace
@@ -44,27 +46,18 @@ def main(options: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench vram-sim", description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000, help="random events (default 1,000,000)")
     parser.add_argument("--seed", type=int, default=1, help="of the random events (default 1)")
+    parser.add_argument("--day", type=int, help="seed of another day than the recorded one, made by bench/day.py")
     chosen = parser.parse_args(options)
     print(f"{platform.machine()}, Python {platform.python_version()}")
-    started_s = time.monotonic()
+    started_s, started_processor_s = time.monotonic(), time.process_time()
     tally = chaos(chosen.events, chosen.seed)
-    print("\n".join(tallied(tally, chosen.seed, time.monotonic() - started_s)))
-    for name in ("abaacabc", "abaacabc-slow", "day"):
-        trace = read_trace(name)
-        print(
-            "\n".join(["", *compared(trace, {each: Replay(trace, of(trace)).run() for each, of in SCHEDULERS.items()})])
-        )
+    took_s, processor_s = time.monotonic() - started_s, time.process_time() - started_processor_s
+    print("\n".join(tally.lines(chosen.seed, took_s, processor_s)))
+    last = read_trace("day") if chosen.day is None else day(chosen.day)
+    for trace in (read_trace("abaacabc"), read_trace("abaacabc-slow"), last):
+        outcomes = {name: Replay(trace, of(trace)).run() for name, of in SCHEDULERS.items()}
+        print("\n".join(["", *compared(trace, outcomes)]))
     return 1 if tally.violations else 0
-
-
-def tallied(tally: Tally, seed: int, took_s: float) -> Iterable[str]:
-    events = tally.events.total()
-    yield f"{events} events, {tally.ticks} ticks, {tally.episodes} episodes, seed {seed}"
-    yield f"{len(tally.violations)} violations"
-    yield from (f"  {violation}" for violation in tally.violations[:10])
-    yield f"{took_s:.1f} s, {events / took_s:.0f} events/s"
-    for counts in (tally.events, tally.effects):
-        yield ", ".join(f"{name} {count}" for name, count in counts.most_common())
 
 
 def compared(trace: Trace, outcomes: Mapping[str, Outcome]) -> Iterable[str]:
@@ -77,6 +70,7 @@ def compared(trace: Trace, outcomes: Mapping[str, Outcome]) -> Iterable[str]:
             row += f"{' / '.join(f'{outcome.quantile_s(task, share):.1f}' for share in (0.5, 0.95, 1)):>24}"
         yield row
     yield from goals(outcomes, tasks)
+    yield from bounds(trace, outcomes)
 
 
 def goals(outcomes: Mapping[str, Outcome], tasks: Iterable[Task]) -> Iterable[str]:
@@ -90,3 +84,14 @@ def goals(outcomes: Mapping[str, Outcome], tasks: Iterable[Task]) -> Iterable[st
         wait_s = ours.quantile_s(task, 0.95)
         verdict = "no worse than any" if wait_s <= best else f"worse than {name}'s {best:.2f} s"
         yield f"{task} p95 {wait_s:.2f} s: {verdict}"
+
+
+def bounds(trace: Trace, outcomes: Mapping[str, Outcome]) -> Iterable[str]:
+    """What nobody could do better, for the requests as they came in under llmux: they follow one another."""
+    sizes = {model.id: model.estimate_bytes for model in trace.models}
+    for times in (1, 3, 6):
+        limits_s = {model.id: times * MAX_WAIT_S[model.task] for model in trace.models}
+        loads = Clairvoyant(sizes, trace.budget_bytes, limits_s).fewest_loads(outcomes["llmux"].arrivals)
+        waits = ", ".join(f"{task} {times * limit_s:g} s" for task, limit_s in MAX_WAIT_S.items())
+        share = loads / outcomes["FIFO, LRU"].loads
+        yield f"with the future known, and no wait longer than {waits}: {loads} loads, {share:.0%} of FIFO's"

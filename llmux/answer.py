@@ -1,8 +1,7 @@
 """The last word on what leaves the gateway: every error is an OpenAI-shaped JSON object that gives nothing away.
 
 An error that llmux noted (request.py) is told as it is. One of LiteLLM's keeps its status and its message, once the
-message is free of tracebacks, paths and internal names. For a stream that has begun, the same holds for its error
-frame.
+message is free of tracebacks, paths and internal names. A stream that has begun ends with the same error, as a frame.
 """
 
 import asyncio
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmux import request
 from llmux.errors import LlmuxError, Stopping
+from llmux.frame import last_frames
 from llmux.surface import ROUTES, is_open
 
 log = logging.getLogger("llmux")
@@ -122,6 +122,8 @@ class _Outgoing:
         self.started = self.finished = False
 
     async def __call__(self, message: Message) -> None:
+        if self.finished:  # by an error, which is the last that a stream says
+            return
         if message["type"] == "http.response.start":
             self.started = True
             if message["status"] >= 400:
@@ -133,10 +135,8 @@ class _Outgoing:
             if not message.get("more_body"):
                 await self._send_error(self._start)
             return
-        elif self._stream and message.get("body", b"").startswith(_FRAME):
-            message = {**message, "body": self._error_frame(message["body"])}
-        elif self._stream and self._request.error is not None and b"litellm." in message.get("body", b""):
-            message = {**message, "body": _error_event(self._request.error)}
+        elif self._stream and (told := self._error_in(message.get("body", b""))) is not None:
+            message = {"type": "http.response.body", "body": last_frames(told)}
         self.finished = message["type"] == "http.response.body" and not message.get("more_body")
         await self._send(message)
 
@@ -145,8 +145,7 @@ class _Outgoing:
         if not self.started:
             await send_error(error, self._send)
         elif self._stream and not self.finished:
-            frame = b"data: " + json.dumps(error.body()).encode() + b"\n\n"
-            await self._send({"type": "http.response.body", "body": frame})
+            await self({"type": "http.response.body", "body": last_frames(error.body()["error"])})
 
     async def _send_error(self, start: Message) -> None:
         self.finished = True
@@ -162,17 +161,18 @@ class _Outgoing:
         retry = [(name, value) for name, value in start["headers"] if name.lower() in (b"retry-after", b"allow")]
         await _send_json(status, body, retry, self._send)
 
-    def _error_frame(self, frame: bytes) -> bytes:
-        first, separator, rest = frame.partition(b"\n\n")
+    def _error_in(self, frame: bytes) -> dict[str, Any] | None:
+        """The error object that this part of a stream stands for. In other APIs than chat, LiteLLM wraps its words."""
         error = self._request.error
-        body = error.body() if error is not None else error_body(200, first.removeprefix(b"data: "))
-        return b"data: " + json.dumps(body).encode() + separator + rest
-
-
-def _error_event(error: LlmuxError) -> bytes:
-    """An error in a stream of /v1/responses or /v1/messages, whose clients both know an event of this name."""
-    told = error.body()["error"]
-    return b"event: error\ndata: " + json.dumps({**told, "type": "error", "error": told}).encode() + b"\n\n"
+        if frame.startswith(_FRAME):
+            first = frame.partition(b"\n\n")[0].removeprefix(b"data: ")
+            told = error.body() if error is not None else error_body(200, first)
+        elif error is not None and b"litellm." in frame:
+            told = error.body()
+        else:
+            return None
+        found: dict[str, Any] = told["error"]
+        return found
 
 
 def _unforeseen(error: Exception) -> LlmuxError:

@@ -1,6 +1,6 @@
 """The arbiter as the configuration wants it: which models, what device, how long anybody waits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from llmux.config import Config, Model
@@ -14,8 +14,13 @@ from vram.model import Files, ModelSpec
 from vram.observer import Observer
 
 
-def arbiter_of(config: Config, observer: Observer | None = None) -> Arbiter[Runtime]:
-    """The arbiter for a configuration's models. Raises vram.device.DeviceError without GPU and without budget."""
+def arbiter_of(
+    config: Config, observer: Observer | None = None, on_failure: Callable[[], None] = lambda: None
+) -> Arbiter[Runtime]:
+    """The arbiter for a configuration's models. Raises vram.device.DeviceError without GPU and without budget.
+
+    on_failure: called once when the GPU has failed under this process
+    """
     settings = config.settings
     device = find_device(settings.budget)
     on_gpu = device.read() is not None
@@ -32,6 +37,7 @@ def arbiter_of(config: Config, observer: Observer | None = None) -> Arbiter[Runt
         queue_total=settings.queue.total,
         load_s=settings.limits.load_s,
         observer=observer,
+        on_failure=on_failure,
     )
 
 

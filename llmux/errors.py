@@ -8,6 +8,7 @@
     │   └── InsufficientVram        400  can never fit, so that clients do not retry
     ├── Unauthenticated             401
     ├── PermissionDenied            403
+    │   └── AdminKeyNeeded          403  an order about VRAM, with another key than the admin's
     ├── NotFound                    404  no such route
     │   ├── ModelNotFound           404
     │   └── WeightsMissing          404
@@ -17,6 +18,8 @@
         ├── QueueFull               503
         ├── LoadFailed              503
         ├── DeviceLost              503  the GPU does not answer: what is loaded is served, nothing else is loaded
+        ├── DeviceFailed            503  the GPU failed under the gateway, which starts again
+        ├── ModelBusy               503  cannot be unloaded now
         ├── TimedOut                503
         └── Stopping                503
 
@@ -90,6 +93,10 @@ class PermissionDenied(LlmuxError):
     code = "model_not_allowed"
 
 
+class AdminKeyNeeded(PermissionDenied):
+    code = "admin_key_needed"
+
+
 class NotFound(LlmuxError):
     status_code = 404
     type = "not_found_error"
@@ -141,6 +148,16 @@ class DeviceLost(Unavailable):
     code = "device_lost"
 
 
+class DeviceFailed(Unavailable):
+    type = "device_failed"
+    code = "device_failed"
+
+
+class ModelBusy(Unavailable):
+    type = "model_busy"
+    code = "model_busy"
+
+
 class TimedOut(Unavailable):
     type = "timeout"
     code = "timeout"
@@ -149,6 +166,10 @@ class TimedOut(Unavailable):
 class Stopping(Unavailable):
     type = "stopping"
     code = "stopping"
+
+
+_RESTART_S = 30.0
+"""What a supervisor takes to have the gateway up again; docs/measurements.md has what was measured."""
 
 
 def of_refusal(refused: refusal.Refused) -> LlmuxError:
@@ -176,6 +197,11 @@ def of_refusal(refused: refusal.Refused) -> LlmuxError:
             return DeviceLost(
                 f"{refused.model} cannot be loaded, because the GPU does not answer; models that are loaded go on",
                 retry_after_s=refused.retry_after_s,
+            )
+        case refusal.DeviceFailed():
+            return DeviceFailed(
+                "the GPU failed while it worked on this, and the gateway starts again; try again in half a minute",
+                retry_after_s=_RESTART_S,
             )
         case _:
             return Stopping("the gateway is stopping; try again shortly")

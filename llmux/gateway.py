@@ -50,14 +50,17 @@ class Gateway:
     close: Callable[[], None]
 
 
-def build(config: Config, master_key: str) -> Gateway:
-    """The gateway of a configuration. Once a process: LiteLLM's state is global."""
+def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Gateway:
+    """The gateway of a configuration. Once a process: LiteLLM's state is global.
+
+    on_failure: called once when the GPU has failed under this process, which is to end
+    """
     rendered = config.state_dir / "litellm.yaml"
     write_private(rendered, yaml.safe_dump(litellm_config(config), sort_keys=False))
     os.environ.update(CONFIG_FILE_PATH=str(rendered), LITELLM_MASTER_KEY=master_key)  # read as LiteLLM starts
     settings = config.settings
     metrics = ArbiterMetrics()
-    arbiter = arbiter_of(config, metrics)
+    arbiter = arbiter_of(config, metrics, on_failure)
     metrics.watch(arbiter.snapshot)
     leased = Leased(arbiter, request_s=settings.limits.request_s)
     litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased)}]

@@ -14,7 +14,7 @@ from llmux.secrets import new_key, write_private
 
 
 class NamedKey(BaseModel):
-    """models: virtual names that the key may use; empty means all"""
+    """models: names, or groups of models, that the key may use; empty means all"""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,12 +59,20 @@ class KeyFile:
         self._write([*self.all(), entry])
         return key
 
+    def update(self, name: str, models: Iterable[str]) -> None:
+        """The models that the key may use from now on. Raises ValueError where there is no key of this name."""
+        self._require(name)
+        changed = {"models": tuple(models)}
+        self._write([entry.model_copy(update=changed) if entry.name == name else entry for entry in self.all()])
+
     def revoke(self, name: str) -> None:
         """Raises ValueError where there is no key of this name."""
-        kept = [entry for entry in self.all() if entry.name != name]
-        if len(kept) == len(self._keys):
+        self._require(name)
+        self._write([entry for entry in self.all() if entry.name != name])
+
+    def _require(self, name: str) -> None:
+        if all(entry.name != name for entry in self.all()):
             raise ValueError(f"there is no key named {name!r}; `python -m llmux keys list` shows what there is")
-        self._write(kept)
 
     def _write(self, keys: list[NamedKey]) -> None:
         write_private(self._path, _FILE.dump_json(keys, indent=2).decode() + "\n")

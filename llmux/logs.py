@@ -5,6 +5,7 @@ requests). LLMUX_LOG=debug shows everything.
 """
 
 import copy
+import faulthandler
 import logging
 import os
 import sys
@@ -28,6 +29,8 @@ class _OneLine(logging.Formatter):
 def log_to_stderr() -> None:
     """Set up logging for the whole process."""
     debug = os.environ.get(LEVEL_VARIABLE, "info").lower() == "debug"
+    if debug:
+        faulthandler.enable()  # where every thread was when native code ended the process; it writes paths
     formatter = (logging.Formatter if debug else _OneLine)("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)

@@ -1,6 +1,5 @@
 """llmux's own routes, answered before LiteLLM's of the same name."""
 
-import time
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hooks.permission import Permission
 from llmux import status
 from llmux.config import Config
-from llmux.errors import InvalidRequest, LlmuxError, ModelNotFound, PermissionDenied, Unavailable, of_refusal
+from llmux.errors import AdminKeyNeeded, InvalidRequest, LlmuxError, ModelBusy, ModelNotFound, of_refusal
 from llmux.metrics import CONTENT_TYPE, ArbiterMetrics
 from llmux.request import errors_noted
 from llmux.weights import require_weights
@@ -54,15 +53,6 @@ async def tell(request: Request, error: Exception) -> Response:
     return JSONResponse(error.body(), error.status_code, error.response_headers())
 
 
-class AdminKeyNeeded(PermissionDenied):
-    code = "admin_key_needed"
-
-
-class ModelBusy(Unavailable):
-    type = "model_busy"
-    code = "model_busy"
-
-
 class Order(BaseModel):
     """The body of POST /vram/load and /vram/unload. model: a physical one"""
 
@@ -100,7 +90,7 @@ def routes(
         return [{"id": name, "object": "model", "created": started_s, "owned_by": "llmux"} for name in allowed]
 
     def vram_report() -> dict[str, Any]:
-        return status.report(arbiter.snapshot(), time.monotonic())
+        return status.report(arbiter.snapshot())
 
     def state_of(model: str) -> dict[str, Any]:
         return {"model": model, **vram_report()["models"][model]}

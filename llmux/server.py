@@ -1,88 +1,71 @@
-"""Runs the gateway in this process until it is told to stop: its database first, and inside it everything else."""
+"""The web server under the gateway: how it is told to stop, and how its process ends.
+
+An orderly stop refuses whoever waits and finishes whoever is served. Whatever hangs meanwhile, the process is gone
+soon after: a native call that never returns would keep its thread, and so the process, and no supervisor would start
+another.
+"""
 
 import asyncio
+import logging
 import os
-import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 
-import database
-from database.files import only_one
-from llmux.config import Config
-from llmux.litellm_settings import environment
-from llmux.logs import log_to_stderr
-from llmux.secrets import DATABASE_URL_VARIABLE, database_url
+log = logging.getLogger("llmux")
+
+DEVICE_FAILED = os.EX_TEMPFAIL
+"""The exit code (75) after the GPU failed under this process. A supervisor starts the next one."""
+
+HUNG = os.EX_SOFTWARE
+"""The exit code (70) of a stop that something native held up."""
+
+_MARGIN_S = 5.0
 
 
-def serve(config: Config, master_key: str, port: int) -> bool:
-    """Serve until SIGTERM or SIGINT. False where it did not come to serve, and has said why unless it was told to stop.
+class Server(uvicorn.Server):
+    """Runs until it gets SIGTERM or SIGINT, or until `fail` is called.
 
-    Raises DatabaseError, vram.device.DeviceError, and ValueError for a secret that cannot be used.
+    close: makes the gateway refuse new work at once
+    stop_s: how long requests are served on, and then how long models get to be unloaded
     """
-    log_to_stderr()
-    loop_factory = uvicorn.Config("").get_loop_factory()
-    with only_one(config.state_dir), asyncio.Runner(loop_factory=loop_factory) as runner:
-        try:
-            return runner.run(_serve(config, master_key, port))
-        except asyncio.CancelledError:
-            return False
 
+    def __init__(self, config: uvicorn.Config, close: Callable[[], None], *, stop_s: float) -> None:
+        super().__init__(config)
+        self._close = close
+        self._limit_s = 2 * stop_s + _MARGIN_S
+        self._code = HUNG
 
-async def _serve(config: Config, master_key: str, port: int) -> bool:
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-    _on_signals(lambda: loop.call_soon_threadsafe(task.cancel))
-    async with _database(config):
-        os.environ.update(environment(config))
-        from llmux import gateway  # LiteLLM, which reads the environment as it is imported
+    def fail(self) -> None:
+        """Stop, because the GPU failed under this process. On the event loop; the gateway has closed already."""
+        self._code = DEVICE_FAILED
+        self.should_exit = True
+        self._end_in_time()
 
-        log_to_stderr()  # once more: LiteLLM has handlers of its own
-        built = gateway.build(config, master_key)
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.started:
+            asyncio.get_running_loop().call_soon_threadsafe(self._close)
+        self._end_in_time()
+        super().handle_exit(sig, frame)
 
-        class Server(uvicorn.Server):
-            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-                if self.started:
-                    loop.call_soon_threadsafe(built.close)
-                super().handle_exit(sig, frame)
+    def end(self) -> None:
+        """After `run`: end the process with the code that says why it stopped."""
+        if self._code == DEVICE_FAILED:  # Python's own end would call into the device once more, which aborts
+            self._exit()
+        if not self.started:
+            raise SystemExit(1)
 
-        settings = config.settings
-        server = Server(
-            uvicorn.Config(
-                built.app,
-                host=settings.host,
-                port=port,
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                timeout_graceful_shutdown=max(1, round(settings.limits.stop_s)),
-            )
-        )
-        _on_signals(lambda: None)  # uvicorn raises it again after its orderly stop, which would break off what follows
-        await server.serve()
-        return server.started
+    def _end_in_time(self) -> None:
+        deadline = threading.Timer(self._limit_s, self._cut_off)
+        deadline.daemon = True
+        deadline.start()
 
+    def _cut_off(self) -> None:
+        log.error("something native hangs: the process ends without it")
+        self._exit()
 
-def _on_signals(react: Callable[[], object]) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: react())
-
-
-@asynccontextmanager
-async def _database(config: Config) -> AsyncIterator[None]:
-    """LiteLLM's process finds the configured database inside, and no other."""
-    folder = config.state_dir / "database"
-    match config.settings.database:
-        case "none":
-            os.environ.pop(DATABASE_URL_VARIABLE, None)
-            yield
-        case "embedded":
-            async with database.embedded(folder) as found:
-                found.apply()
-                yield
-        case "external":
-            async with database.external(database_url(config.state_dir), folder) as found:
-                found.apply()
-                yield
+    def _exit(self) -> None:
+        logging.shutdown()
+        os._exit(self._code)

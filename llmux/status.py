@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import httpx
 from rich import box
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,8 +15,6 @@ from vram.snapshot import ModelState, Snapshot
 _WATCH_S = 1.0
 """How often a table that lives is drawn anew."""
 
-_ANSWER_S = 10.0
-
 _STYLES: Mapping[str, str] = {
     "absent": "dim",
     "loading": "yellow",
@@ -28,15 +25,8 @@ _STYLES: Mapping[str, str] = {
 }
 
 
-class NoAnswer(Exception):
-    """No gateway says what is in VRAM. The message names what to do."""
-
-
-def report(snapshot: Snapshot, now_s: float) -> dict[str, Any]:
-    """The snapshot in GB (10^9 bytes) and seconds.
-
-    now_s: by the arbiter's clock
-    """
+def report(snapshot: Snapshot) -> dict[str, Any]:
+    """The snapshot in GB (10^9 bytes) and seconds."""
     return {
         "budget_gb": _gb(snapshot.budget_bytes),
         "used_gb": _gb(snapshot.charged_bytes),
@@ -45,11 +35,11 @@ def report(snapshot: Snapshot, now_s: float) -> dict[str, Any]:
         "free_gb": _gb(snapshot.available_bytes),
         "device_error": snapshot.device_error,
         "waiting": sum(model.waiting for model in snapshot.models),
-        "models": {model.id: _model(model, now_s) for model in snapshot.models},
+        "models": {model.id: _model(model) for model in snapshot.models},
     }
 
 
-def _model(model: ModelState, now_s: float) -> dict[str, Any]:
+def _model(model: ModelState) -> dict[str, Any]:
     return {
         "type": model.task,
         "state": _state(model),
@@ -59,7 +49,7 @@ def _model(model: ModelState, now_s: float) -> dict[str, Any]:
         "used_gb": 0.0 if model.phase == "absent" else _gb(model.bytes),
         "predicted_gb": _gb(model.predicted_bytes),
         "measured_gb": None if model.measured_bytes is None else _gb(model.measured_bytes),
-        "last_used_s_ago": round(now_s - model.last_used_s, 1) if model.last_used_s else None,
+        "last_used_s_ago": None if model.last_used_s_ago is None else round(model.last_used_s_ago, 1),
         "waiting": model.waiting,
         "queue": [
             {
@@ -150,25 +140,6 @@ def _ago(seconds: float | None) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.0f} h"
-
-
-def ask(url: str, key: str) -> dict[str, Any]:
-    """GET /vram of the gateway at this address. Raises NoAnswer."""
-    try:
-        answer = httpx.get(
-            f"{url}/vram", headers={"Authorization": f"Bearer {key}"}, timeout=_ANSWER_S, trust_env=False
-        )
-    except httpx.TimeoutException:
-        raise NoAnswer(
-            f"the gateway at {url} took longer than {_ANSWER_S:.0f} s to answer; its log may say why"
-        ) from None
-    except httpx.HTTPError:
-        raise NoAnswer(f"no gateway answers at {url}; start it: python -m llmux serve") from None
-    if answer.status_code == 401:
-        raise NoAnswer(f"the gateway at {url} has another master key; set LLMUX_MASTER_KEY, or give its --config")
-    if answer.status_code != 200:
-        raise NoAnswer(f"what answers at {url} is no llmux gateway (status {answer.status_code}); see --port")
-    return dict(answer.json())
 
 
 def watch(vram: Callable[[], Mapping[str, Any]], console: Console) -> None:

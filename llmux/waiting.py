@@ -6,15 +6,13 @@ LiteLLM's answer then flows on in the same stream. An error has no status any mo
 """
 
 import asyncio
-import json
-import re
 from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmux import request
 from llmux.answer import error_body
-from llmux.errors import LlmuxError
+from llmux.frame import last_frames
 from vram.snapshot import Wait
 
 SILENCE_S = 5.0
@@ -32,7 +30,6 @@ _START: Message = {
         (b"x-accel-buffering", b"no"),
     ],
 }
-_ADVICE = re.compile(r"[;,.]? *try again\b[^;.]*$")
 
 
 def comment(wait: Wait | None) -> bytes:
@@ -47,24 +44,6 @@ def comment(wait: Wait | None) -> bytes:
     if wait.expected_s is not None:
         said.append(f"about {max(1, round(wait.expected_s))} s")
     return f": {', '.join(said)}\n\n".encode()
-
-
-def last_frames(error: LlmuxError | None, status: int, body: bytes) -> bytes:
-    """The error, and the end of the stream.
-
-    error: as llmux noted it; where it did not, status and body are what LiteLLM answered
-    The frame says `invalid_request_error` whatever happened, and its code says what: in a stream some clients go by
-    type and words alone, and repeat for ever what reads as if it would pass. It is an `error` event, because
-    Anthropic's clients know it by that.
-    """
-    told = (error.body() if error is not None else error_body(status, body))["error"]
-    frame = {
-        **told,
-        "type": "invalid_request_error",
-        "message": _ADVICE.sub("", told["message"]),
-        "code": told["code"] or told["type"],
-    }
-    return b"event: error\ndata: " + json.dumps({"type": "error", "error": frame}).encode() + b"\n\ndata: [DONE]\n\n"
 
 
 class Waiting:
@@ -146,5 +125,6 @@ class _Answer:
             return
         self._body += message.get("body", b"")
         if not message.get("more_body"):
-            frames = last_frames(self._request.error, self._failed, self._body)
-            await self._send({"type": "http.response.body", "body": frames})
+            error = self._request.error
+            told = error.body() if error is not None else error_body(self._failed, self._body)
+            await self._send({"type": "http.response.body", "body": last_frames(told["error"])})

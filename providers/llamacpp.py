@@ -9,19 +9,23 @@ import codecs
 import ctypes
 import logging
 import os
+import re
 import secrets
+import threading
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
+from llama_cpp._ggml import libggml
 
 from llmux.config import Model
 from llmux.errors import ContextLengthExceeded, InvalidRequest, LlmuxError, LoadFailed, WeightsMissing
 from providers.dialect import spans
+from providers.fault import says_full
 from providers.runtime import Image, Piece, Sampling
-from providers.worker import Cancelled, Worker
+from providers.worker import THREAD_PREFIX, Cancelled, Worker
 
 _logger = logging.getLogger(__name__)
 
@@ -120,7 +124,7 @@ class LlamaCpp:
             raise LoadFailed(
                 f"llama.cpp cannot load {self._name}: it is incomplete or damaged, its architecture is not known, or "
                 "the memory does not suffice; the log at level debug says which"
-            )
+            ) from _shortage()
         return model
 
     def _create_context(self) -> Any:
@@ -131,7 +135,9 @@ class LlamaCpp:
         parameters.n_threads = parameters.n_threads_batch = len(os.sched_getaffinity(0))
         context = llama.llama_init_from_model(self._model, parameters)
         if not context:
-            raise LoadFailed(f"the memory does not suffice for {self._name} with a context of {self.context} tokens")
+            raise LoadFailed(
+                f"llama.cpp cannot give {self._name} {self.context} tokens of context; the log at level debug says why"
+            ) from _shortage()
         return context
 
     def _fitting_context(self, wanted: int) -> int:
@@ -264,7 +270,7 @@ class LlamaCpp:
         status = llama.llama_decode(self._context, batch)
         if status != 0:
             _logger.error("%s: llama_decode returned %d at position %d", self._name, status, position)
-            raise LlmuxError("the model failed while it computed this answer")
+            raise LlmuxError("the model failed while it computed this answer") from _shortage()
 
     def _free(self, _: Cancelled) -> None:
         if self._batch is not None:
@@ -276,15 +282,48 @@ class LlamaCpp:
         self._batch = self._context = self._model = None
 
 
+class _Heard(threading.local):
+    """shortage: the last line in which llama.cpp told this thread that there was no memory"""
+
+    shortage: str | None = None
+
+
+_heard = _Heard()
+_ERROR = 4
+"""GGML_LOG_LEVEL_ERROR of ggml.h"""
+
+
 @llama.llama_log_callback
 def _log(level: int, text: bytes, data: object) -> None:
-    if _logger.isEnabledFor(logging.DEBUG) and (line := text.decode(errors="replace").strip(" .\n")):
+    line = text.decode(errors="replace").strip(" .\n")
+    if line:
         _logger.debug("%s", line)
+    if level == _ERROR and says_full(line):
+        _heard.shortage = line
+
+
+def _shortage() -> MemoryError | None:
+    """What was short when a call of llama.cpp's failed on this thread. It says so in its log alone."""
+    line, _heard.shortage = _heard.shortage, None
+    return None if line is None else MemoryError(line)
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_char_p)
+def _last_words(reason: bytes) -> None:
+    """Called just before ggml aborts the process, as it does when a GPU's memory runs out within a computation.
+
+    reason: file, line and message; the file as it was where llama.cpp was built
+    """
+    said = re.sub(r"^.*/(?=[^/]+:\d+: )", "", reason.decode(errors="replace"), flags=re.DOTALL)
+    model = threading.current_thread().name.removeprefix(THREAD_PREFIX).removesuffix("_0")
+    because = f" ({_heard.shortage})" if _heard.shortage else ""
+    _logger.critical("%s: llama.cpp aborts the process: %s%s", model, said, because)
 
 
 @cache
 def _start_backend() -> None:
     llama.llama_log_set(_log, None)
+    libggml.ggml_set_abort_callback(_last_words)
     llama.llama_backend_init()
 
 

@@ -9,7 +9,9 @@ Each runtime module offers `async def load(model, folder) -> Runtime`, where `mo
 configuration and `folder` holds its weights.
 
 A device that is full is a MemoryError, from `load` as from any iterator: the arbiter makes room and tries a load once
-more, and loads a model afresh that ran out of memory while it served.
+more, and loads a model afresh that ran out of memory while it served. A device that this process can use no more, as
+after a device-side assert, is a vram.refusal.DeviceFailed: the process ends, and its supervisor starts it again.
+`worker.Worker` sees to both for its jobs.
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence

@@ -2,14 +2,23 @@
 
 Cancelling is cooperative: a job is handed a `Cancelled` flag and looks at it between steps (a token, a window, a
 sentence). Whoever stops listening waits for the job to see the flag; the device is then idle and the lease may go.
+
+A job that fails because the device is full, or has failed, does so with MemoryError or DeviceFailed, whatever its
+library raised (fault.py).
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
+
+from providers.fault import fault_of
+
+_logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -18,6 +27,10 @@ Cancelled = threading.Event
 
 _READ_AHEAD = 64
 """Items a job may be ahead of its reader: enough that a slow reader costs no speed, and bounded."""
+
+
+THREAD_PREFIX = "llmux-"
+"""Before the name of the model, in the name of its thread."""
 
 
 class _End:
@@ -31,12 +44,12 @@ class Worker:
     """Runs jobs one after the other, first come first served, on a thread of its own."""
 
     def __init__(self, name: str) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"llmux-{name}")
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{THREAD_PREFIX}{name}")
 
     async def run(self, job: Callable[[Cancelled], T]) -> T:
         """The job's result. When the caller is cancelled, the job is told so and waited for."""
         cancelled = Cancelled()
-        future = asyncio.get_running_loop().run_in_executor(self._executor, job, cancelled)
+        future = asyncio.get_running_loop().run_in_executor(self._executor, partial(_run, job, cancelled))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -64,7 +77,7 @@ class Worker:
                         break
                     send(item)
             except BaseException as raised:  # whatever ends the job belongs to its reader, not to the thread
-                error = raised
+                error = _meant(raised)
             send(_End(error))
 
         future = loop.run_in_executor(self._executor, work)
@@ -82,3 +95,18 @@ class Worker:
     async def close(self) -> None:
         """Wait for the jobs under way and end the thread."""
         await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
+
+
+def _run(job: Callable[[Cancelled], T], cancelled: Cancelled) -> T:
+    try:
+        return job(cancelled)
+    except BaseException as raised:
+        error = _meant(raised)
+    raise error  # out here, where it gets no context: what was raised can go, with all that its frames hold
+
+
+def _meant(error: BaseException) -> BaseException:
+    fault = fault_of(error)
+    if fault is not None:
+        _logger.debug("the device is at fault", exc_info=error)
+    return fault or error

@@ -23,12 +23,21 @@ def free_port() -> int:
 
 
 class Gateway:
-    """A gateway in a process of its own, ready once this is made. `log` holds what it wrote."""
+    """A gateway in a process of its own, ready once this is made. `log` holds what it wrote.
 
-    def __init__(self, config: Path) -> None:
-        self.port = free_port()
+    module: what Python is told to run
+    """
+
+    def __init__(self, config: Path, *, module: str = "llmux", port: int | None = None) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log: list[str] = []
+        self._module = module
+        self._config = config
+        self.start()
+
+    def start(self) -> None:
+        """Again, where it was stopped; ready when this returns."""
         self._ready = threading.Event()
         environment = {
             **os.environ,
@@ -38,7 +47,7 @@ class Gateway:
         }
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "llmux", "serve", "--config", str(config), "--port", str(self.port)],
+            [sys.executable, "-m", self._module, "serve", "--config", str(self._config), "--port", str(self.port)],
             cwd=ROOT,
             env=environment,
             stderr=subprocess.STDOUT,
@@ -69,6 +78,10 @@ class Gateway:
     def vram(self) -> dict[str, Any]:
         with self.http() as client:
             return dict(client.get("/vram").json())
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
 
     def stop(self) -> int:
         """Ask it to stop as a supervisor does, and wait. Returns its exit code."""

@@ -12,7 +12,7 @@ def state(name: str, **more: object) -> ModelState:
         "bytes": 4_000_000_000,
         "leases": 0,
         "waiting": 0,
-        "last_used_s": 0.0,
+        "last_used_s_ago": None,
         "pinned": False,
         "stuck": False,
         "predicted_bytes": 3_800_000_000,

@@ -16,7 +16,7 @@ FORBIDDEN = {
     "hooks": {"database", "demo", "bench", "llmux.cli", "llmux.gateway"},
     "llmux": {"demo", "bench"},
 }
-LAUNCHERS = {"llmux.cli": {"llmux.__main__"}, "llmux.gateway": {"llmux.cli"}}
+LAUNCHERS = {"llmux.cli": {"llmux.__main__"}, "llmux.gateway": {"llmux.serving"}}
 RUNTIMES = {"llamacpp", "transformers_asr", "transformers_chat", "chatterbox", "hibari"}
 
 

@@ -8,50 +8,29 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from vram.device import Device, DeviceError, Reading, grown_bytes, shrunk_bytes
+from vram.device import Device
 from vram.effect import Effect, Grant, Load, Refuse, Unload
+from vram.gauge import Gauge
 from vram.ledger import Ledger
 from vram.model import ModelSpec, Task
 from vram.observer import Observer
 from vram.preload import preload
-from vram.refusal import Busy, LoadFailed, OutOfMemory, Refused
+from vram.refusal import Busy, DeviceFailed, OutOfMemory, Refused
 from vram.scheduler import Scheduler
 from vram.snapshot import Snapshot, Wait
+from vram.transfer import Failed, Loaded, Loader, Outcome, Transfers, Unloaded
 
 R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
 
-_SETTLE_S = 1.0
-"""How long the memory of an unloaded model may take to come back before it counts as lost."""
-
-_SETTLE_POLL_S = 0.05
-
-_SETTLED = 0.9
-"""The share of what a load took that must come back for an unload to be over at once."""
-
 _CANCEL_S = 1.0
 """How long cancelled loads and unloads get to end when the arbiter stops."""
-
-
-class Loader(Protocol[R]):
-    """Brings models onto the device and takes them off. Neither call may block the event loop."""
-
-    async def load(self, model: str) -> R:
-        """The loaded model.
-
-        MemoryError or OutOfMemory mean that the device is full; any other exception reaches the waiters as it is.
-        A load is cancelled only when the arbiter stops; one that takes too long is awaited in the background, and
-        what it returns is unloaded.
-        """
-
-    async def unload(self, model: str, runtime: R) -> None:
-        """Give back all of its memory. No lease is held, and nobody else refers to `runtime`."""
 
 
 class Arbiter(Generic[R]):
@@ -62,6 +41,8 @@ class Arbiter(Generic[R]):
     queue_per_model, queue_total: waiting requests beyond which a newcomer is refused
     load_s: seconds after which a load or an unload is given up
     observer: told of every load, eviction, grant and refusal
+    on_failure: called once when the device has failed under this process, which is of no use any more: from then on
+        whoever waits and whoever comes is refused
     clock: seconds, never going back
     """
 
@@ -77,14 +58,15 @@ class Arbiter(Generic[R]):
         queue_total: int,
         load_s: float,
         observer: Observer | None = None,
+        on_failure: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._models = models
-        self._device = device
+        self._gauge = Gauge(device)
         self._ledger = ledger
-        self._loader = loader
         self._load_s = load_s
         self._observer = observer
+        self._on_failure = on_failure
         self._clock = clock
         self._scheduler = Scheduler(
             models.values(),
@@ -97,19 +79,12 @@ class Arbiter(Generic[R]):
         )
         self._tickets = itertools.count()
         self._wanted: dict[int, _Wanted[R]] = {}
-        self._runtimes: dict[str, R] = {}
-        self._measured_bytes: dict[str, int] = {}
-        """What the load of each resident model was seen to take."""
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        """The load or unload of each model that has one under way."""
+        self._transfers = Transfers(loader, self._gauge, self._transferred, clock)
         self._preloading: asyncio.Task[None] | None = None
-        self._moving: set[str] = set()
-        self._mixed: set[str] = set()
-        """Moving models whose share of the device's change cannot be told, because others moved at the same time."""
         self._timer: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
         self._reported_bytes = 0
-        self._device_answers = True
+        self._device_failed = False
 
     async def start(self) -> None:
         """Read the device for the first time, look at the files of the models, and begin to preload."""
@@ -136,11 +111,7 @@ class Arbiter(Generic[R]):
         except TimeoutError:
             left = [model.id for model in self.snapshot().models if model.phase != "absent"]
             _log.warning("stopping although these are still on the device: %s", ", ".join(left))
-            tasks = list(self._tasks.values())
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.wait(tasks, timeout=_CANCEL_S)
+            await self._transfers.cancel(_CANCEL_S)
         if self._preloading is not None:
             await self._preloading  # its waiter was refused, so it is over
         if self._timer is not None:
@@ -150,8 +121,9 @@ class Arbiter(Generic[R]):
         """`async with arbiter.lease(model) as runtime`: waits, loads if it must, holds, and always releases.
 
         Entering raises Refused, or what the loader raised. A lease that ends with MemoryError or OutOfMemory raises
-        OutOfMemory, and its model is loaded afresh before it serves again. Leaving does not wait for anything, so it
-        is safe in a task that is being cancelled. KeyError: no such model.
+        OutOfMemory, and its model is loaded afresh before it serves again; one that ends with DeviceFailed is the
+        last. Leaving does not wait for anything, so it is safe in a task that is being cancelled.
+        KeyError: no such model.
         """
         return Lease(self, self._models[model].id)
 
@@ -170,10 +142,8 @@ class Arbiter(Generic[R]):
         within load_s. KeyError: no such model.
         """
         self._carry_out(self._scheduler.unload(model, self._clock()))
-        if model in self._tasks:
-            _, hanging = await asyncio.wait({self._tasks[model]}, timeout=self._load_s)
-            if hanging:
-                raise Busy(model, "hangs in unloading")
+        if not await self._transfers.ended(model, self._load_s):
+            raise Busy(model, "hangs in unloading")
 
     def pin(self, model: str, pinned: bool) -> None:
         """Keep the model once it is resident, or no longer. It is not loaded by this. KeyError: no such model."""
@@ -211,7 +181,15 @@ class Arbiter(Generic[R]):
             _log.warning("%s ran out of memory while it served: it is loaded afresh", model)
             if self._observer is not None:
                 self._observer.out_of_memory(model)
-        self._carry_out(self._scheduler.release(ticket, now_s, self._read(), out_of_memory=out_of_memory))
+        self._carry_out(self._scheduler.release(ticket, now_s, self._gauge.read(), out_of_memory=out_of_memory))
+
+    def _look_at(self, error: BaseException | None) -> None:
+        """Nothing is to be done any more where the device has failed."""
+        if isinstance(error, DeviceFailed) and not self._device_failed:
+            self._device_failed = True
+            _log.critical("the device failed (%s): nothing in this process can use it any more", error)
+            self.close()
+            self._on_failure()
 
     def _retry_after_s(self, model: str) -> float:
         return self._scheduler.retry_after_s(model, self._clock())
@@ -224,11 +202,11 @@ class Arbiter(Generic[R]):
                 case Refuse(ticket, error):
                     self._refuse(self._wanted[ticket], error)
                 case Load(model):
-                    self._move(model, self._load(model))
+                    self._transfers.load(model, self._ledger.bytes_for(self._models[model]))
                 case Unload(model, reason):
                     if self._observer is not None:
                         self._observer.evicted(model, reason)
-                    self._move(model, self._unload(model))
+                    self._transfers.unload(model)
         self._arm()
         if self._scheduler.empty:
             self._emptied.set()
@@ -238,7 +216,7 @@ class Arbiter(Generic[R]):
     def _grant(self, wanted: "_Wanted[R]") -> None:
         if wanted.granted.done():  # its caller is being cancelled, and will say so
             return
-        wanted.granted.set_result(self._runtimes[wanted.model])
+        wanted.granted.set_result(self._transfers.runtimes[wanted.model])
         if self._observer is not None:
             self._observer.granted(wanted.model, self._clock() - wanted.since_s)
 
@@ -249,86 +227,24 @@ class Arbiter(Generic[R]):
         if self._observer is not None:
             self._observer.refused(wanted.model, error.kind if isinstance(error, Refused) else "error")
 
-    def _move(self, model: str, work: Coroutine[Any, Any, None]) -> None:
-        self._moving.add(model)
-        if len(self._moving) > 1:
-            self._mixed |= self._moving
-        task = asyncio.get_running_loop().create_task(work, name=f"vram: {model}")
-        self._tasks[model] = task
-        task.add_done_callback(lambda _: self._ended(model, task))
-
-    def _ended(self, model: str, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(model) is task:  # else the model moves on already
-            del self._tasks[model]
-
-    def _moved(self, model: str) -> bool:
-        """The move is over. Was it the only one all the time, so that the device's change is its own?"""
-        alone = model not in self._mixed
-        self._moving.discard(model)
-        self._mixed.discard(model)
-        return alone
-
-    async def _load(self, model: str) -> None:
-        before = self._read()
-        started_s = self._clock()
-        predicted_bytes = self._ledger.bytes_for(self._models[model])
-        out_of_memory = False
-        failure: BaseException
-        try:
-            self._runtimes[model] = await self._loader.load(model)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except (MemoryError, OutOfMemory) as error:
-            failure, out_of_memory = error, True
-        except Exception as error:
-            failure = error
-        except BaseException as error:  # stop() cancelled it, or native code panicked
-            failure = LoadFailed(model, self._clock() - started_s)
-            failure.__cause__ = error
-        else:
-            self._loaded(model, before, self._clock() - started_s, predicted_bytes)
-            return
-        _log.warning("%s did not load: %s", model, type(failure).__name__)
-        if out_of_memory and self._observer is not None:
-            self._observer.out_of_memory(model)
-        self._moved(model)
-        reading, now_s = self._read(), self._clock()
-        self._carry_out(self._scheduler.load_failed(model, failure, now_s, reading, out_of_memory=out_of_memory))
-
-    def _loaded(self, model: str, before: Reading | DeviceError | None, took_s: float, predicted_bytes: int) -> None:
-        after = self._read()
-        measured_bytes = None
-        if self._moved(model) and isinstance(before, Reading) and isinstance(after, Reading):
-            measured_bytes = grown_bytes(before, after, predicted_bytes)
-        if measured_bytes is not None:
-            self._measured_bytes[model] = measured_bytes
-        _log.info("%s loaded in %.1f s, %.2f GB", model, took_s, (measured_bytes or predicted_bytes) / 1e9)
-        if self._observer is not None:
-            self._observer.loaded(model, took_s, predicted_bytes, measured_bytes)
-        self._carry_out(self._scheduler.loaded(model, self._clock(), after, measured_bytes=measured_bytes))
-
-    async def _unload(self, model: str) -> None:
-        before = self._read()
-        try:
-            await self._loader.unload(model, self._runtimes.pop(model))
-        except Exception as error:
-            _log.warning("unloading %s failed: %s", model, type(error).__name__)
-        expected_bytes = self._measured_bytes.pop(model, None)
-        if isinstance(before, Reading) and expected_bytes is not None:
-            await self._settle(before, expected_bytes)
-        self._moved(model)
-        _log.info("%s unloaded", model)
-        self._carry_out(self._scheduler.unloaded(model, self._clock(), self._read()))
-        self._report_unreturned(model)
-
-    async def _settle(self, before: Reading, expected_bytes: int) -> None:
-        """Drivers return memory late: evicting more meanwhile would be needless."""
-        limit_s = self._clock() + _SETTLE_S
-        while self._clock() < limit_s:
-            now = self._read()
-            if not isinstance(now, Reading) or shrunk_bytes(before, now) >= _SETTLED * expected_bytes:
-                return
-            await asyncio.sleep(_SETTLE_POLL_S)
+    def _transferred(self, outcome: Outcome) -> None:
+        now_s = self._clock()
+        failure: BaseException | None = None
+        match outcome:
+            case Loaded(model, took_s, predicted_bytes, measured_bytes, reading):
+                if self._observer is not None:
+                    self._observer.loaded(model, took_s, predicted_bytes, measured_bytes)
+                effects = self._scheduler.loaded(model, now_s, reading, measured_bytes=measured_bytes)
+            case Failed(model, error, out_of_memory, reading):
+                if out_of_memory and self._observer is not None:
+                    self._observer.out_of_memory(model)
+                failure = error
+                effects = self._scheduler.load_failed(model, error, now_s, reading, out_of_memory=out_of_memory)
+            case Unloaded(model, reading, failure):
+                effects = self._scheduler.unloaded(model, now_s, reading)
+                self._report_unreturned(model)
+        self._carry_out(effects)
+        self._look_at(failure)
 
     def _report_unreturned(self, model: str) -> None:
         unreturned_bytes = self.snapshot().unreturned_bytes
@@ -340,30 +256,17 @@ class Arbiter(Generic[R]):
             )
             self._reported_bytes = unreturned_bytes
 
-    def _read(self) -> Reading | DeviceError | None:
-        try:
-            reading = self._device.read()
-        except DeviceError as error:
-            if self._device_answers:
-                _log.error("%s: what is loaded is served, and nothing is loaded until it answers again", error)
-            self._device_answers = False
-            return error
-        if not self._device_answers:
-            _log.info("%s answers again", self._device.name)
-        self._device_answers = True
-        return reading
-
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        now_s = self._clock()
-        wake_at_s = self._scheduler.wake_at_s(now_s)
+        wake_at_s = self._scheduler.wake_at_s()
         if wake_at_s is not None:
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, wake_at_s - now_s), self._tick)
+            delay_s = max(0.0, wake_at_s - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
 
     def _tick(self) -> None:
-        self._carry_out(self._scheduler.tick(self._clock(), self._read()))
+        self._carry_out(self._scheduler.tick(self._clock(), self._gauge.read()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,5 +303,6 @@ class Lease(Generic[R]):
         assert self._ticket is not None
         out_of_memory = isinstance(error, MemoryError | OutOfMemory)
         self._arbiter._release(self._ticket, self._model, out_of_memory=out_of_memory)
+        self._arbiter._look_at(error)
         if out_of_memory:
             raise OutOfMemory(self._model, self._arbiter._retry_after_s(self._model)) from error

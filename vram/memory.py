@@ -14,7 +14,15 @@ class Memory:
     error: why the device cannot be read; None while it answers
     """
 
-    __slots__ = ("budget_bytes", "charged_bytes", "error", "others_bytes", "total_bytes", "unreturned_bytes")
+    __slots__ = (
+        "_baseline",
+        "budget_bytes",
+        "charged_bytes",
+        "error",
+        "others_bytes",
+        "total_bytes",
+        "unreturned_bytes",
+    )
 
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
@@ -23,6 +31,8 @@ class Memory:
         self.others_bytes = 0
         self.total_bytes: int | None = None
         self.error: str | None = None
+        self._baseline = False
+        """Whether the last observation told what was held beside the models, so that the next one can be compared."""
 
     @property
     def capacity_bytes(self) -> int:
@@ -38,11 +48,15 @@ class Memory:
         return self.capacity_bytes - self.charged_bytes
 
     def observe(self, reading: Reading | DeviceError | None, *, moving: bool, serving: bool = False) -> int:
-        """Take note of a reading. Returns by how much the one model that serves has grown beyond its charge.
+        """Take note of what an event found. Returns by how much the one model that serves has grown beyond its charge.
+
+        Growth is told from two observations in a row: after one that showed nothing, or that models moved, what is
+        held beyond the charges may be anybody's.
 
         moving: a load or unload is under way, so that what this process holds belongs to nobody in particular
-        serving: exactly one model serves, and nothing else can have grown since the last reading
+        serving: exactly one model serves
         """
+        compared, self._baseline = self._baseline, False
         match reading:
             case None:
                 return 0
@@ -59,6 +73,7 @@ class Memory:
         if moving:
             return 0
         beyond = max(0, reading.own_bytes - self.charged_bytes)
-        grown = max(0, beyond - self.unreturned_bytes) if serving else 0
+        grown = max(0, beyond - self.unreturned_bytes) if serving and compared else 0
         self.unreturned_bytes = beyond - grown
+        self._baseline = True
         return grown

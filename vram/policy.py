@@ -1,16 +1,22 @@
-"""Who leaves so that this one fits, and who is served next.
+"""Who leaves so that this one fits, when, and who is served next.
 
 Pure functions of what they are given: no clock, no I/O, no logging, because they are also asked speculatively.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from vram.model import PRIORITY, Task
 
+_LONGER = 1.5
+"""A model lingers for so many times the gap that it is expected back after, for no two gaps are alike."""
+
 
 class Resident(NamedTuple):
-    """A model on the device. A busy or a pinned one is never evicted; a busy one can be waited for."""
+    """A model on the device. A busy or a pinned one is never evicted; a busy one can be waited for.
+
+    lingers: it became idle a moment ago, and somebody is likely to be back for it
+    """
 
     id: str
     task: Task
@@ -18,6 +24,7 @@ class Resident(NamedTuple):
     last_used_s: float
     busy: bool
     pinned: bool
+    lingers: bool = False
 
 
 class Waiter(NamedTuple):
@@ -34,7 +41,7 @@ class Waiter(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Who leaves for a newcomer. now: all of them are idle; otherwise the busy ones are waited for first."""
+    """Who leaves for a newcomer. now: at once; otherwise those of them that are busy or linger are waited for first."""
 
     victims: tuple[Resident, ...]
     now: bool
@@ -56,8 +63,8 @@ def evictions(residents: Iterable[Resident], missing_bytes: int) -> tuple[Reside
 def make_room(task: Task, missing_bytes: int, residents: Sequence[Resident], *, overdue: bool) -> Plan | None:
     """How a newcomer gets missing_bytes more; None when not even all that may leave would free them.
 
-    A lower class does not push out an idle higher one while busy ones of a class below that would do, unless the
-    newcomer is overdue.
+    Unless it is overdue, it does not push out an idle one of a higher class while busy ones of a class below that would
+    do, nor one of its own class or a higher one while that lingers.
     """
     order = eviction_order(residents)
     idle = _prefix([resident for resident in order if not resident.busy], missing_bytes)
@@ -69,7 +76,30 @@ def make_room(task: Task, missing_bytes: int, residents: Sequence[Resident], *, 
         lower = _prefix([resident for resident in order if PRIORITY[resident.task] < highest], missing_bytes)
         if lower is not None:
             return Plan(lower, now=False)
-    return Plan(idle, now=True)
+    lingering = any(resident.lingers and PRIORITY[resident.task] >= PRIORITY[task] for resident in idle)
+    return Plan(idle, now=overdue or not lingering)
+
+
+def linger_s(gaps_s: Collection[float], load_s: float) -> float:
+    """How long a model that became idle is worth keeping from others, when to load it again takes load_s.
+
+    gaps_s: how long it was idle before each of its last requests. Had it been kept for a limit each time, every
+    shorter gap would have cost the others as long as it was, and every longer one the limit and a load. The best limit
+    is the gap that makes this least; 0 when they were too long for any to pay. Never more than load_s, so that it
+    cannot cost more than twice what a clairvoyant would pay.
+
+    This is the ski rental problem with a known past (Karlin, Manasse, McGeoch and Owicki, "Competitive Randomized
+    Algorithms for Nonuniform Problems", Algorithmica 1994), applied as in anticipatory scheduling (Iyer and Druschel,
+    "Anticipatory scheduling: a disk scheduling framework to overcome deceptive idleness", SOSP 2001).
+    """
+    best_s, least_s = 0.0, load_s * len(gaps_s)
+    shorter_s = 0.0
+    for count, gap_s in enumerate(sorted(gaps_s), start=1):
+        shorter_s += gap_s
+        cost_s = shorter_s + (len(gaps_s) - count) * (gap_s + load_s)
+        if cost_s < least_s:
+            best_s, least_s = gap_s, cost_s
+    return min(_LONGER * best_s, load_s)
 
 
 def serving_order(waiters: Iterable[Waiter]) -> list[Waiter]:

@@ -6,6 +6,7 @@
     ├── LoadFailed       the load was given up
     │   └── OutOfMemory  there was no memory for it, twice, or none while it served
     ├── DeviceLost       the device does not answer, so nothing can be loaded
+    ├── DeviceFailed     nothing in this process can use the device any more
     └── Stopping         the arbiter shuts down
 
     Busy                 not a refused lease: a model that serves cannot be unloaded
@@ -74,6 +75,19 @@ class DeviceLost(Refused):
         self.model = model
         self.reason = reason
         self.retry_after_s = retry_after_s
+
+
+class DeviceFailed(Refused):
+    """What the device did last has spoilt it for the whole process: all that is resident is lost with it.
+
+    reason: what the driver said
+    """
+
+    kind = "device_failed"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Stopping(Refused):

@@ -36,7 +36,7 @@ class ModelState:
     measured_bytes: the most that the device was seen to hold for it, at load or while it served; None until measured
     leases: requests that are being served; waiting: requests in its queue
     queue: what each of them waits for, oldest first
-    last_used_s: by the arbiter's clock; 0 if it never was
+    last_used_s_ago: seconds since it was loaded or last served, whichever is less; None if it never was
     stuck: its load or unload was given up
     load_percent: as in Wait; None unless loading
     """
@@ -47,7 +47,7 @@ class ModelState:
     bytes: int
     leases: int
     waiting: int
-    last_used_s: float
+    last_used_s_ago: float | None
     pinned: bool
     stuck: bool
     predicted_bytes: int

@@ -81,5 +81,5 @@ def test_ollama_swaps_for_one_at_a_time() -> None:
 def test_ollama_unloads_what_nobody_used_for_its_keep_alive() -> None:
     peer = Ollama(MODELS, 16, keep_alive_s=300)
     loaded(peer, "s", "a")
-    assert peer.wake_at_s(2) == 300
+    assert peer.wake_at_s() == 300
     assert peer.tick(300) == [Unload("s", "idle")]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.rules import Newcomer, Present, evictions, overdraft
+from bench.rules import Newcomer, Present, evictions, linger_s, overdraft
 
 BUDGET = 16
 ASR = Present("asr", 2, 3.0, 4, busy=False, pinned=False, wanted_by=None)
@@ -83,3 +83,15 @@ def test_whom_nothing_helps_makes_nobody_leave() -> None:
 def test_an_overdraft_is_paid_by_as_few_as_will_do_or_by_all_that_are_idle() -> None:
     assert [model.name for model in overdraft([ASR, TTS, LLM], 5)] == ["llm", "tts"]
     assert [model.name for model in overdraft([replace(ASR, busy=True), LLM], 5)] == ["llm"]
+
+
+def test_a_model_that_lingers_stays_but_for_a_higher_class_and_whoever_is_overdue() -> None:
+    lingering = replace(LARGE, lingers=True)
+    assert leaving([lingering], newcomer(4)) == []
+    assert leaving([lingering], newcomer(4, overdue=True)) == ["large"]
+    assert leaving([lingering], newcomer(4, rank=2)) == ["large"]
+
+
+def test_a_model_lingers_for_the_gap_that_pays() -> None:
+    assert linger_s([2, 50, 2, 2], 5) == 3
+    assert linger_s([50, 50], 5) == linger_s([], 5) == 0

@@ -3,7 +3,7 @@
 import pytest
 
 from bench import vram_sim
-from bench.chaos import Tally
+from bench.tally import Tally
 
 
 def test_it_prints_events_violations_seed_and_every_scheduler_beside_llmux(capsys: pytest.CaptureFixture[str]) -> None:
@@ -14,6 +14,12 @@ def test_it_prints_events_violations_seed_and_every_scheduler_beside_llmux(capsy
     for name in vram_sim.SCHEDULERS:
         assert f"\n{name}" in printed
     assert "one day of a small office" in printed
+    assert "with the future known" in printed
+
+
+def test_another_day_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert vram_sim.main(["--events", "500", "--day", "3"]) == 0
+    assert "one day of a small office, seed 3: 2124 requests" in capsys.readouterr().out
 
 
 def test_a_violation_is_printed_and_is_a_failure(

@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from llmux.answer import Answer, presentable
 from llmux.errors import QueueFull, RequestTooLarge
+from llmux.frame import last_frames
 from llmux.request import current
 
 
@@ -91,12 +92,18 @@ async def test_fastapis_validation_error_names_the_field_and_is_a_400() -> None:
     assert answer.json()["error"]["param"] == "file"
 
 
-async def test_an_error_frame_in_a_stream_is_cleaned_and_its_end_kept() -> None:
+async def test_an_error_in_a_stream_is_cleaned_and_the_last_that_is_said() -> None:
     frame = b'data: {"error": {"message": "boom in /usr/lib/python3/x.py", "code": "500"}}\n\ndata: [DONE]\n\n'
     answer = await get(replying(200, frame, "text/event-stream"))
-    first, second, _ = answer.text.split("\n\n")
-    assert json.loads(first.removeprefix("data: "))["error"]["message"] == "boom in [path]"
-    assert second == "data: [DONE]"
+    told = {"message": "boom in [path]", "type": "invalid_request_error", "param": None, "code": None}
+    assert answer.content == last_frames(told)
+
+
+@pytest.mark.parametrize("frame", [b'data: {"error": {}}\n\n', b"event: error\ndata: litellm.APIError: x\n\n"])
+async def test_a_noted_error_in_a_stream_is_told_as_it_is_whatever_the_api(frame: bytes) -> None:
+    error = QueueFull("full")
+    answer = await get(replying(200, frame, "text/event-stream", noted=error))
+    assert answer.content == last_frames(error.body()["error"])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from llmux import status
 from llmux.cli import main
+from llmux.running import RunningGateway
 from llmux.secrets import MASTER_KEY_VARIABLE
 from tests.snapshots import state
 from vram.snapshot import Snapshot
@@ -51,60 +52,28 @@ def test_a_mistake_in_the_configuration_is_one_line_without_a_traceback(config: 
     assert "llmux.budget: a size needs a number and a unit" in said
 
 
-def test_a_key_is_shown_once_listed_by_name_and_revoked(config: str) -> None:
-    key = run("keys", "create", "Open WebUI", "--models", "Qwen3.5-4B-Instruct", "--config", config).strip()
-    assert key.startswith("sk-")
-    listed = run("keys", "list", "--config", config)
-    assert "Open WebUI" in listed
-    assert "Qwen3.5-4B-Instruct" in listed
-    assert key not in listed
-    run("keys", "revoke", "Open WebUI", "--config", config)
-    assert run("keys", "list", "--config", config) == ""
-
-
-def test_a_key_for_no_model_is_refused(config: str) -> None:
-    assert "python -m llmux check" in run("keys", "create", "x", "--models", "GPT-5", "--config", config, fails=True)
-
-
-def test_the_master_key_is_made_once(config: str) -> None:
-    assert run("keys", "master", "--config", config) == run("keys", "master", "--config", config)
-
-
 def test_fetching_an_unknown_model_says_so(config: str) -> None:
     assert "no physical model 'qwen'" in run("weights", "fetch", "qwen", "--config", config, fails=True)
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """The addresses and keys that the command asks with; the gateway has one model."""
+    """The addresses that are asked, and for what; the gateway has one model."""
     asked: list[tuple[str, str]] = []
-    vram = status.report(Snapshot(16 * 10**9, 0, 0, 0, 16 * 10**9, (state("qwen3.5-4b"),)), 0.0)
+    vram = status.report(Snapshot(16 * 10**9, 0, 0, 0, 16 * 10**9, (state("qwen3.5-4b"),)))
 
-    def ask(url: str, key: str) -> dict[str, Any]:
-        asked.append((url, key))
+    def get(gateway: RunningGateway, path: str) -> dict[str, Any]:
+        asked.append((gateway.url, path))
         return vram
 
-    monkeypatch.setattr(status, "ask", ask)
+    monkeypatch.setattr(RunningGateway, "get", get)
     return asked
 
 
 def test_status_is_a_table_or_json(config: str, asked: list[tuple[str, str]]) -> None:
     assert "qwen3.5-4b" in run("status", "--config", config)
     assert json.loads(run("status", "--config", config, "--json"))["budget_gb"] == 16.0
-    key = run("keys", "master", "--config", config).strip()
-    assert asked == [("http://127.0.0.1:8081", key)] * 2
-
-
-@pytest.mark.parametrize(
-    ("host", "address"),
-    [("0.0.0.0", "http://127.0.0.1:8090"), ("::1", "http://[::1]:8090"), ("llmux.lan", "http://llmux.lan:8090")],
-)
-def test_status_asks_where_the_gateway_listens(
-    config: str, asked: list[tuple[str, str]], host: str, address: str
-) -> None:
-    Path(config).write_text(SHIPPED.read_text().replace("host: 127.0.0.1", f"host: '{host}'"))
-    run("status", "--config", config, "--port", "8090")
-    assert asked[0][0] == address
+    assert asked == [("http://127.0.0.1:8081", "/vram")] * 2
 
 
 def test_a_watched_status_ends_with_ctrl_c_and_without_an_error(

@@ -51,6 +51,14 @@ def test_a_refusal_that_may_pass_is_a_503_that_says_when_to_come_back(
     assert "0000" not in str(error)
 
 
+def test_a_gpu_that_failed_is_a_503_until_the_gateway_is_up_again() -> None:
+    error = errors.of_refusal(refusal.DeviceFailed("CUDA error: device-side assert triggered"))
+
+    assert (type(error), error.status_code) == (errors.DeviceFailed, 503)
+    assert error.response_headers() == {"Retry-After": "30"}
+    assert "CUDA" not in str(error)
+
+
 def test_a_model_that_can_never_fit_is_not_worth_a_retry() -> None:
     error = errors.of_refusal(refusal.NeverFits("large", 17 * 10**9, 16 * 10**9))
 

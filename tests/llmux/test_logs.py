@@ -1,3 +1,4 @@
+import faulthandler
 import io
 import logging
 from collections.abc import Iterator
@@ -41,7 +42,10 @@ def test_by_default_an_exception_is_its_type_and_litellm_is_quiet(monkeypatch: p
 
 def test_debug_shows_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LEVEL_VARIABLE, "debug")
+    crashes = []
+    monkeypatch.setattr(faulthandler, "enable", lambda: crashes.append("shown"))
     said = written()
+    assert crashes == ["shown"]
     assert "Traceback" in said
     assert "a request said" in said
     assert "detail" in said

@@ -1,11 +1,10 @@
 import time
 from typing import Any
 
-import httpx
 import pytest
 from rich.console import Console
 
-from llmux.status import NoAnswer, ask, report, table, watch
+from llmux.status import report, table, watch
 from tests.snapshots import state
 from vram.snapshot import Snapshot, Wait
 
@@ -19,9 +18,9 @@ def snapshot(**more: object) -> Snapshot:
         "others_bytes": 500_000_000,
         "available_bytes": 2_300_000_000,
         "models": (
-            state("chat", phase="resident", leases=2, last_used_s=70.0, measured_bytes=4_100_000_000),
+            state("chat", phase="resident", leases=2, last_used_s_ago=30.0, measured_bytes=4_100_000_000),
             state("ears", task="asr", phase="loading", bytes=9_000_000_000, waiting=2, load_percent=40, queue=queue),
-            state("voice", task="tts", phase="resident", pinned=True, last_used_s=99.5),
+            state("voice", task="tts", phase="resident", pinned=True, last_used_s_ago=0.5),
             state("lost", phase="unloading", stuck=True),
             state("never"),
         ),
@@ -30,7 +29,7 @@ def snapshot(**more: object) -> Snapshot:
     return Snapshot(**values)  # type: ignore[arg-type]
 
 
-REPORT = report(snapshot(), now_s=100.0)
+REPORT = report(snapshot())
 
 
 def shown(vram: Any, width: int = 80) -> str:
@@ -104,47 +103,11 @@ def test_the_table_fits_a_terminal_and_says_it_in_words() -> None:
 
 @pytest.mark.parametrize(("seconds", "words"), [(59.4, "59 s"), (600.0, "10 min"), (7200.0, "2 h")])
 def test_long_ago_is_told_roughly(seconds: float, words: str) -> None:
-    assert f"  {words}" in shown(report(snapshot(models=(state("chat", last_used_s=1.0),)), now_s=1.0 + seconds))
+    assert f"  {words}" in shown(report(snapshot(models=(state("chat", last_used_s_ago=seconds),))))
 
 
 def test_a_device_that_cannot_be_read_is_said_to_be_so() -> None:
-    assert "cannot be read: the GPU is lost" in shown(report(snapshot(device_error="the GPU is lost"), now_s=0.0))
-
-
-def answering(monkeypatch: pytest.MonkeyPatch, answer: httpx.Response | Exception) -> list[httpx.Request]:
-    asked: list[httpx.Request] = []
-
-    def get(url: str, *, headers: dict[str, str], timeout: float, trust_env: bool) -> httpx.Response:
-        asked.append(httpx.Request("GET", url, headers=headers))
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(httpx, "get", get)
-    return asked
-
-
-def test_the_gateway_is_asked_with_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = answering(monkeypatch, httpx.Response(200, json=REPORT))
-    assert ask("http://127.0.0.1:8081", "sk-master") == REPORT
-    assert (str(asked[0].url), asked[0].headers["authorization"]) == ("http://127.0.0.1:8081/vram", "Bearer sk-master")
-
-
-@pytest.mark.parametrize(
-    ("answer", "what_to_do"),
-    [
-        (httpx.ConnectError("refused"), "python -m llmux serve"),
-        (httpx.ReadTimeout("late"), "its log"),
-        (httpx.Response(401), "LLMUX_MASTER_KEY"),
-        (httpx.Response(404), "--port"),
-    ],
-)
-def test_when_nothing_answers_the_message_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, answer: httpx.Response | Exception, what_to_do: str
-) -> None:
-    answering(monkeypatch, answer)
-    with pytest.raises(NoAnswer, match=what_to_do):
-        ask("http://127.0.0.1:8081", "sk-master")
+    assert "cannot be read: the GPU is lost" in shown(report(snapshot(device_error="the GPU is lost")))
 
 
 def test_a_watched_table_is_drawn_anew_until_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +119,7 @@ def test_a_watched_table_is_drawn_anew_until_ctrl_c(monkeypatch: pytest.MonkeyPa
             raise KeyboardInterrupt
 
     monkeypatch.setattr(time, "sleep", sleep)
-    reports = iter([report(snapshot(models=(state(name),)), 0.0) for name in ("first", "second", "third")])
+    reports = iter([report(snapshot(models=(state(name),))) for name in ("first", "second", "third")])
     console = Console(width=80, force_terminal=True)
     with console.capture() as capture:
         watch(lambda: next(reports), console)

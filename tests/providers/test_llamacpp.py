@@ -221,6 +221,20 @@ async def test_what_llama_cpp_logs_is_logged_at_debug(
     assert capfd.readouterr().err == ""
 
 
+async def test_before_llama_cpp_aborts_the_process_the_log_names_model_and_reason_and_no_folder(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def aborts() -> None:
+        llamacpp._log(llamacpp._ERROR, b"CUDA error: out of memory\n", None)
+        llamacpp._last_words(b"/build/llama.cpp/ggml/src/ggml-cuda/ggml-cuda.cu:98: CUDA error")
+
+    thread = threading.Thread(target=aborts, name="llmux-Qwen3.5-9B-Q8_0_0")
+    thread.start()
+    thread.join()
+    said = "Qwen3.5-9B-Q8_0: llama.cpp aborts the process: ggml-cuda.cu:98: CUDA error (CUDA error: out of memory)"
+    assert caplog.messages == [said]
+
+
 async def test_closing_gives_thread_and_memory_back(smollm2: Path) -> None:
     async def once() -> int:
         loaded = await llamacpp.load(model(smollm2.name, context=4096), smollm2.parent)

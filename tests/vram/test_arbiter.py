@@ -17,8 +17,8 @@ from vram.effect import UnloadReason
 from vram.ledger import Ledger
 from vram.model import ModelSpec
 from vram.observer import Observer
-from vram.refusal import Busy, DeviceLost, LoadFailed, NeverFits, OutOfMemory, QueueFull, Stopping
-from vram.scheduler import DEVICE_RECHECK_S
+from vram.outlook import DEVICE_RECHECK_S
+from vram.refusal import Busy, DeviceFailed, DeviceLost, LoadFailed, NeverFits, OutOfMemory, QueueFull, Stopping
 from vram.snapshot import ModelState, Wait
 
 GB = 10**9
@@ -127,6 +127,7 @@ def arbiter_of(
     *,
     models: Mapping[str, ModelSpec] = MODELS,
     observer: Observer | None = None,
+    on_failure: Callable[[], None] = lambda: None,
 ) -> Arbiter[Runtime]:
     return Arbiter(
         models,
@@ -138,6 +139,7 @@ def arbiter_of(
         queue_total=8,
         load_s=600,
         observer=observer,
+        on_failure=on_failure,
         clock=asyncio.get_running_loop().time,
     )
 
@@ -943,6 +945,44 @@ async def test_the_observer_is_told_of_both_times_that_a_load_ran_out_of_memory_
 
 
 # The end.
+
+
+@pytest.mark.parametrize("when", ["loading", "serving", "unloading"])
+async def test_a_device_that_failed_ends_everything_once_whenever_it_is_seen(
+    loader: FakeLoader, ledger: Ledger, when: str
+) -> None:
+    async def fails(model: str) -> None:
+        raise DeviceFailed("CUDA error: device-side assert triggered")
+
+    ends: list[str] = []
+    arbiter = arbiter_of(loader, ledger, on_failure=lambda: ends.append("failed"))
+    await arbiter.start()
+    serving = Holder(arbiter, "asr")
+    await serving.entered.wait()
+    await use(arbiter, "llm")
+    waiting = Holder(arbiter, "large")
+    await settle()
+    if when == "loading":
+        loader.on_load = fails
+        with pytest.raises(DeviceFailed):
+            await use(arbiter, "tts")
+    elif when == "serving":
+        with pytest.raises(DeviceFailed):
+            async with arbiter.lease("llm"):
+                await fails("llm")
+    loader.on_unload = fails
+    if when == "unloading":
+        await arbiter.unload("llm")
+    await settle()
+
+    assert ends == ["failed"]
+    with pytest.raises(Stopping):
+        await waiting.task
+    with pytest.raises(Stopping):
+        await use(arbiter, "asr")
+    assert state(arbiter, "llm").phase == "absent"
+    serving.let_go.set()
+    await serving.task
 
 
 async def test_stop_waits_for_the_busy_refuses_the_waiting_and_unloads_everything(

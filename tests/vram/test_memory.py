@@ -57,6 +57,26 @@ def test_what_the_only_model_that_serves_has_grown_by_is_its_own() -> None:
     assert memory.unreturned_bytes == 1
 
 
+def test_after_models_moved_unseen_the_first_reading_charges_nobody() -> None:
+    memory = charged(9)
+    memory.observe(Reading(16, 9, 9), moving=False)
+    memory.charged_bytes = 11
+    memory.observe(DeviceError("GPU is lost"), moving=False)
+
+    assert memory.observe(Reading(16, 14, 14), moving=False, serving=True) == 0
+    assert memory.unreturned_bytes == 3
+    assert memory.observe(Reading(16, 15, 15), moving=False, serving=True) == 1
+
+
+def test_a_reading_while_models_move_is_nothing_to_compare_the_next_one_with() -> None:
+    memory = charged(9)
+    memory.observe(Reading(16, 9, 9), moving=False)
+    memory.observe(Reading(16, 12, 12), moving=True)
+
+    assert memory.observe(Reading(16, 12, 12), moving=False, serving=True) == 0
+    assert memory.unreturned_bytes == 3
+
+
 def test_memory_that_comes_back_after_all_is_free_again() -> None:
     memory = charged(9)
     memory.observe(Reading(16, 12, 12), moving=False)

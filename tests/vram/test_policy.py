@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from vram.policy import (
     Waiter,
     eviction_order,
     evictions,
+    linger_s,
     make_room,
     serving_order,
 )
@@ -35,9 +37,11 @@ def residents(draw: st.DrawFn) -> list[Resident]:
     ]
 
 
-def resident(name: str, taken: int, *, used: float = 0, busy: bool = False, pinned: bool = False) -> Resident:
+def resident(
+    name: str, taken: int, *, used: float = 0, busy: bool = False, pinned: bool = False, lingers: bool = False
+) -> Resident:
     task: Task = "asr" if name.startswith("asr") else "tts" if name.startswith("tts") else "llm"
-    return Resident(id=name, task=task, bytes=taken, last_used_s=used, busy=busy, pinned=pinned)
+    return Resident(id=name, task=task, bytes=taken, last_used_s=used, busy=busy, pinned=pinned, lingers=lingers)
 
 
 def names(chosen: Iterable[Resident] | None) -> list[str]:
@@ -166,3 +170,58 @@ def test_the_decision_does_not_depend_on_the_order_of_what_is_given() -> None:
     plans = {make_room("llm", 5, list(order), overdue=False) for order in itertools.permutations(present)}
 
     assert len(plans) == 1
+
+
+# Models that linger.
+
+
+def test_one_that_lingers_is_waited_for_by_its_own_class_and_a_lower_one() -> None:
+    lingering = resident("tts", 9, lingers=True)
+
+    assert make_room("tts", 9, [lingering], overdue=False) == Plan((lingering,), now=False)
+    assert make_room("llm", 9, [lingering], overdue=False) == Plan((lingering,), now=False)
+
+
+def test_one_that_lingers_leaves_at_once_for_a_higher_class_and_for_whoever_is_overdue() -> None:
+    lingering = resident("tts", 9, lingers=True)
+
+    assert make_room("asr", 9, [lingering], overdue=False) == Plan((lingering,), now=True)
+    assert make_room("llm", 9, [lingering], overdue=True) == Plan((lingering,), now=True)
+
+
+def test_nobody_else_leaves_in_the_place_of_one_that_lingers() -> None:
+    lingering, newer = resident("llm-old", 9, used=1, lingers=True), resident("llm-new", 9, used=2)
+
+    assert make_room("llm", 9, [lingering, newer], overdue=False) == Plan((lingering,), now=False)
+
+
+def test_lingering_is_of_no_account_to_whoever_needs_another_model_gone() -> None:
+    older, lingering = resident("llm-old", 9, used=1), resident("llm-new", 9, used=2, lingers=True)
+
+    assert make_room("llm", 9, [older, lingering], overdue=False) == Plan((older,), now=True)
+
+
+def test_a_model_lingers_half_as_long_again_as_the_gap_that_pays() -> None:
+    assert linger_s([0.1, 60, 0.1, 90], load_s=5) == pytest.approx(0.15)
+    assert linger_s([1.5, 60, 2, 1], load_s=7) == 3
+
+
+def test_a_model_to_which_nobody_comes_back_soon_does_not_linger() -> None:
+    assert linger_s([], load_s=5) == 0
+    assert linger_s([60, 90, 30], load_s=5) == 0
+    assert linger_s([4, 60, 60, 60], load_s=5) == 0  # 4 s each time would save one load in four
+
+
+def test_a_model_does_not_linger_for_longer_than_it_takes_to_load() -> None:
+    assert linger_s([4, 4, 4], load_s=5) == 5
+    assert linger_s([1, 1], load_s=0) == 0
+
+
+@rules
+@given(st.lists(st.floats(0, 30), max_size=8), st.floats(0, 10))
+def test_no_limit_would_have_cost_less(gaps_s: list[float], load_s: float) -> None:
+    def cost_s(limit_s: float) -> float:
+        return sum(gap_s if gap_s <= limit_s else limit_s + load_s for gap_s in gaps_s)
+
+    chosen = min(cost_s(limit_s) for limit_s in (0, *gaps_s) if min(1.5 * limit_s, load_s) == linger_s(gaps_s, load_s))
+    assert all(chosen <= cost_s(limit_s) + 1e-6 for limit_s in (0, *gaps_s, load_s))

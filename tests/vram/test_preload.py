@@ -1,11 +1,12 @@
 """What is loaded at the start: by priority, one after the other, as far as there is room."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
 from vram.model import ModelSpec, Task
-from vram.preload import preload
+from vram.preload import preload, room
 from vram.refusal import Stopping
 from vram.snapshot import ModelState, Snapshot
 
@@ -38,7 +39,7 @@ class Loads:
                 bytes=model.estimate_bytes * 10**9,
                 leases=0,
                 waiting=0,
-                last_used_s=0,
+                last_used_s_ago=None,
                 pinned=False,
                 stuck=False,
                 predicted_bytes=model.estimate_bytes * 10**9,
@@ -80,3 +81,13 @@ async def test_it_ends_when_the_arbiter_stops(caplog: pytest.LogCaptureFixture) 
 
     assert loads.tried == ["ears"]
     assert caplog.records == []
+
+
+async def test_what_others_wait_for_is_not_taken_by_a_preload() -> None:
+    snapshot = Loads([spec("chat", "llm", 9), spec("ears", "asr", 4)]).snapshot()
+    awaited, ears = snapshot.models
+    busy = replace(snapshot, models=(replace(awaited, waiting=1), ears))
+
+    assert room(snapshot, "ears") == (4 * 10**9, 16 * 10**9)
+    assert room(busy, "ears") == (4 * 10**9, 7 * 10**9)
+    assert room(busy, "chat") == (9 * 10**9, 16 * 10**9)

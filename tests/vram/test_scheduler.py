@@ -8,8 +8,9 @@ from vram.device import DeviceError, Reading
 from vram.effect import Effect, Grant, Load, Refuse, Unload, UnloadReason
 from vram.ledger import Figures
 from vram.model import ModelSpec, Task
+from vram.outlook import DEVICE_RECHECK_S
 from vram.refusal import Busy, DeviceLost, LoadFailed, NeverFits, OutOfMemory, QueueFull, Stopping
-from vram.scheduler import DEVICE_RECHECK_S, RECHECK_S, Scheduler
+from vram.scheduler import RECHECK_S, Scheduler
 from vram.snapshot import ModelState, Wait
 
 GB = 10**9
@@ -353,6 +354,66 @@ def test_two_models_load_at_the_same_time_when_both_fit() -> None:
     assert stage.moves == ["load llm 9", "load asr 4"]
 
 
+# Lingering.
+
+
+def coming_back(stage: Stage, name: str, gap_s: float = 0.1) -> None:
+    """Whoever was answered by the model comes back at once, as with the title of a chat, and it loads in 5 s."""
+    for _ in range(3):
+        stage.release(stage.request(name))
+        stage.now_s += gap_s
+    stage.moves.clear()
+    stage.granted.clear()
+    stage.beliefs.load_s[name] = 5
+
+
+def test_a_model_to_which_somebody_is_about_to_come_back_is_not_evicted_in_that_moment() -> None:
+    stage = Stage("llm 9", "llm 13")
+    coming_back(stage, "llm 9")
+    first = stage.request("llm 9")
+    swapping = stage.request("llm 13")
+
+    stage.release(first)
+    assert stage.moves == []
+    assert stage.scheduler.wake_at_s() == pytest.approx(stage.now_s + 0.15, abs=0.01)
+    stage.wait(0.1)
+    title = stage.request("llm 9")
+    stage.release(title)
+    stage.wait(0.2)
+
+    assert stage.granted == [first, title, swapping]
+    assert stage.moves == ["unload llm 9", "load llm 13"]
+
+
+def test_lingering_keeps_no_room_from_a_higher_class() -> None:
+    stage = Stage("llm 13", "asr 4")
+    coming_back(stage, "llm 13", gap_s=0)
+
+    assert stage.request("asr 4") in stage.granted
+
+
+def test_lingering_keeps_nobody_beyond_its_max_wait_s() -> None:
+    stage = Stage("llm 9", "llm 13")
+    coming_back(stage, "llm 9", gap_s=4)
+    first = stage.request("llm 9")
+    swapping = stage.request("llm 13")
+    stage.wait(19)
+
+    stage.release(first)
+    assert stage.moves == []
+    stage.wait(1)
+
+    assert stage.granted == [first, swapping]
+
+
+def test_a_model_that_nobody_comes_back_to_soon_leaves_at_once() -> None:
+    stage = Stage("llm 9", "llm 13")
+    coming_back(stage, "llm 9", gap_s=60)
+    stage.release(stage.request("llm 9"))
+
+    assert stage.request("llm 13") in stage.granted
+
+
 # Order of service.
 
 
@@ -617,6 +678,45 @@ def test_after_a_second_try_that_succeeded_the_next_load_has_a_second_try_again(
     assert stage["llm 9"].phase == "loading"
 
 
+def test_a_second_try_that_nobody_waits_for_any_more_asks_for_no_more_room_later() -> None:
+    stage = Stage("llm 4", "llm 9", slow=True)
+    stage.use("llm 9")
+    gone = stage.request("llm 4")
+    stage.fail("llm 4", MemoryError(), out_of_memory=True)
+    stage.cancel(gone)
+    stage.finish("llm 9")
+    stage.use("llm 9")
+
+    ticket = stage.request("llm 4")
+    stage.finish("llm 4")
+
+    assert stage.moves == ["load llm 4"]
+    assert stage.granted == [ticket]
+
+
+def test_nothing_is_evicted_for_a_load_that_ran_out_of_memory_when_nobody_waits_for_it() -> None:
+    stage = Stage("llm 4", "llm 9", slow=True)
+    stage.use("llm 9")
+    stage.cancel(stage.request("llm 4"))
+
+    stage.fail("llm 4", MemoryError(), out_of_memory=True)
+
+    assert stage.moves == ["load llm 4"]
+    assert stage.beliefs.bytes == {}
+
+
+def test_who_joins_a_second_try_that_runs_out_of_memory_is_refused() -> None:
+    stage = Stage("llm 4", slow=True)
+    gone = stage.request("llm 4")
+    stage.fail("llm 4", MemoryError(), out_of_memory=True)
+    stage.cancel(gone)
+    joined = stage.request("llm 4")
+
+    stage.fail("llm 4", MemoryError(), out_of_memory=True)
+
+    assert isinstance(stage.refused[joined], NeverFits)
+
+
 def test_out_of_memory_twice_is_refused_and_remembered() -> None:
     stage = Stage("asr 4", "llm 9", slow=True)
     serving = stage.request("asr 4")
@@ -724,7 +824,7 @@ def test_memory_that_did_not_come_back_counts_as_used() -> None:
     snapshot = stage.scheduler.snapshot(stage.now_s)
     assert (snapshot.unreturned_bytes, snapshot.available_bytes) == (2 * GB, 14 * GB)
     assert stage.moves == ["unload llm 9"]
-    assert stage.scheduler.wake_at_s(stage.now_s) == pytest.approx(RECHECK_S)
+    assert stage.scheduler.wake_at_s() == pytest.approx(RECHECK_S)
     stage.wait(1, Reading(total_bytes=16 * GB, used_bytes=0, own_bytes=0))
 
     assert stage.moves == ["unload llm 9", "load llm 15"]
@@ -840,7 +940,7 @@ def test_an_idle_model_leaves_after_its_idle_unload_s_and_not_before() -> None:
     stage = Stage(model("llm 4", idle_unload_s=300))
     stage.use("llm 4")
     used_s = stage.now_s
-    assert stage.scheduler.wake_at_s(stage.now_s) == used_s + 300
+    assert stage.scheduler.wake_at_s() == used_s + 300
 
     stage.wait(299)
     assert stage.moves == []
@@ -848,7 +948,7 @@ def test_an_idle_model_leaves_after_its_idle_unload_s_and_not_before() -> None:
 
     assert stage.moves == ["unload llm 4"]
     assert stage.reasons == {"llm 4": "idle"}
-    assert stage.scheduler.wake_at_s(stage.now_s) is None
+    assert stage.scheduler.wake_at_s() is None
 
 
 def test_a_model_that_serves_or_is_pinned_does_not_expire() -> None:
@@ -982,7 +1082,7 @@ def test_who_waits_for_room_is_refused_when_the_device_stops_answering() -> None
 def test_a_silent_device_is_asked_again_and_loads_go_on_when_it_answers() -> None:
     stage = Stage("llm 9")
     stage.wait(1, DeviceError("GPU is lost"))
-    assert stage.scheduler.wake_at_s(stage.now_s) == stage.now_s + DEVICE_RECHECK_S
+    assert stage.scheduler.wake_at_s() == stage.now_s + DEVICE_RECHECK_S
 
     stage.wait(DEVICE_RECHECK_S, Reading(total_bytes=16 * GB, used_bytes=0, own_bytes=0))
 
@@ -1001,6 +1101,7 @@ def test_what_the_only_busy_model_has_grown_by_is_charged_and_remembered() -> No
     stage = Stage("llm 9", "tts 2")
     stage.use("tts 2")
     ticket = stage.request("llm 9")
+    stage.wait(1, own(11))
 
     stage.do(stage.scheduler.release(ticket, stage.now_s, own(12)))
 
@@ -1008,15 +1109,46 @@ def test_what_the_only_busy_model_has_grown_by_is_charged_and_remembered() -> No
     assert stage.beliefs.bytes == {"llm 9": 10 * GB}
 
 
+def test_growth_after_a_second_try_is_remembered_without_the_room_that_the_try_was_given() -> None:
+    stage = Stage("llm 4", "llm 9", slow=True)
+    stage.use("llm 9")
+    ticket = stage.request("llm 4")
+    stage.fail("llm 4", MemoryError(), out_of_memory=True)
+    stage.finish("llm 9")
+    stage.finish("llm 4", reading=own(5))
+    assert stage["llm 4"].bytes == 7 * GB + 1
+
+    stage.do(stage.scheduler.release(ticket, stage.now_s, own(9)))
+
+    assert stage["llm 4"].bytes == 9 * GB
+    assert stage.beliefs.bytes["llm 4"] < 6 * GB
+
+
 def test_growth_beyond_the_budget_pushes_the_idle_out() -> None:
     stage = Stage("llm 9", "asr 4", "tts 2")
     stage.use("asr 4", "tts 2")
     stage.request("llm 9")
+    stage.wait(1, Reading(total_bytes=24 * GB, used_bytes=15 * GB, own_bytes=15 * GB))
 
     stage.wait(1, Reading(total_bytes=24 * GB, used_bytes=17 * GB, own_bytes=17 * GB))
 
     assert stage.moves == ["load llm 9", "unload tts 2"]
     assert stage["llm 9"].bytes == 11 * GB
+
+
+def test_what_loads_took_while_the_device_was_silent_is_not_the_growth_of_who_serves_when_it_answers() -> None:
+    stage = Stage("llm 4 a", "llm 4 b", slow=True)
+    lost = DeviceError("GPU is lost")
+    tickets = {name: stage.request(name) for name in ("llm 4 a", "llm 4 b")}
+    for name in tickets:
+        stage.do(stage.scheduler.loaded(name, stage.now_s, lost))
+    stage.do(stage.scheduler.release(tickets["llm 4 b"], stage.now_s, lost))
+
+    stage.do(stage.scheduler.release(tickets["llm 4 a"], stage.now_s, own(11)))  # b took 7
+
+    assert stage.beliefs.bytes == {}
+    assert stage["llm 4 a"].bytes == 4 * GB
+    assert stage.scheduler.snapshot(stage.now_s).unreturned_bytes == 3 * GB
 
 
 def test_growth_of_several_busy_models_is_nobodys_and_counts_as_used() -> None:
@@ -1070,15 +1202,42 @@ def test_who_is_refused_is_told_to_come_back_after_the_loads_and_leases_before_i
 
 def test_it_wakes_when_a_waiter_becomes_overdue_and_when_a_load_takes_too_long() -> None:
     stage = Stage("llm 9", "llm 13")
-    assert stage.scheduler.wake_at_s(0) is None
+    assert stage.scheduler.wake_at_s() is None
     stage.request("llm 9")
-    assert stage.scheduler.wake_at_s(stage.now_s) is None
+    assert stage.scheduler.wake_at_s() is None
     stage.request("llm 13")
-    assert stage.scheduler.wake_at_s(stage.now_s) == pytest.approx(stage.now_s + 20)
+    assert stage.scheduler.wake_at_s() == pytest.approx(stage.now_s + 20)
 
     slow = Stage("llm 9", slow=True)
     slow.cancel(slow.request("llm 9"))
-    assert slow.scheduler.wake_at_s(slow.now_s) == pytest.approx(slow.now_s + 600)
+    assert slow.scheduler.wake_at_s() == pytest.approx(slow.now_s + 600)
+
+
+def test_a_waiter_that_becomes_overdue_just_as_another_is_refused_is_not_forgotten() -> None:
+    stage = Stage("asr 4", "llm 9", "llm 7", queue_per_model=1)
+    stage.use("asr 4")
+    stage.request("llm 9")
+    stage.request("llm 9")
+    overdue = stage.request("llm 7")
+    stage.now_s += 20
+
+    assert isinstance(stage.refused[stage.request("llm 9")], QueueFull)
+
+    assert overdue in stage.granted  # in the room of the idle asr
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.5])
+def test_it_wakes_for_whoever_became_overdue_since_the_last_event(late_s: float) -> None:
+    stage = Stage("llm 9", "llm 13")
+    stage.request("llm 9")
+    stage.request("llm 13")
+    overdue_s = stage.now_s + 20
+
+    stage.now_s = overdue_s + late_s
+
+    assert stage.scheduler.wake_at_s() == pytest.approx(overdue_s)
+    stage.wait(0)
+    assert stage.scheduler.wake_at_s() is None
 
 
 # The end.

@@ -10,6 +10,7 @@ from vram.device import DeviceError, Reading
 from vram.effect import Effect, Grant, Load, Refuse, Unload, UnloadReason
 from vram.ledger import Figures
 from vram.model import PRIORITY, ModelSpec, Task
+from vram.preload import room
 from vram.refusal import Busy
 from vram.scheduler import Scheduler
 
@@ -89,6 +90,18 @@ class Events(RuleBasedStateMachine):
         self.arrivals += 1
         self.waiting[self.arrivals] = (name, self.now_s)
         self.follow(self.scheduler.request(self.arrivals, name, self.now_s))
+
+    @precondition(lambda self: not self.device_lost)
+    @rule(name=st.sampled_from(sorted(MODELS)))
+    def preload(self, name: str) -> None:
+        """A request like others, made only where it needs nobody's room."""
+        needed_bytes, spare_bytes = room(self.scheduler.snapshot(self.now_s), name)
+        if self.phases[name] != "absent" or needed_bytes > spare_bytes:
+            return
+        leaving = [each for each, phase in self.phases.items() if phase == "unloading"]
+        self.request(name)
+        assert leaving == [each for each, phase in self.phases.items() if phase == "unloading"], "evicted for a preload"
+        assert self.phases[name] == "loading"
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), out_of_memory=st.sampled_from((False, False, False, True)))
@@ -260,7 +273,7 @@ class Events(RuleBasedStateMachine):
     def nobody_waits_for_nothing(self) -> None:
         """A waiter is there because something holds it up that will end."""
         if self.waiting:
-            wake_at_s = self.scheduler.wake_at_s(self.now_s)
+            wake_at_s = self.scheduler.wake_at_s()
             assert self.held or self.moving() or wake_at_s is not None
 
     @invariant()

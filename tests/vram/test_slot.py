@@ -61,13 +61,13 @@ def test_only_an_idle_model_that_nobody_waits_for_and_nobody_pinned_may_be_evict
 
 def test_a_model_that_is_waited_for_is_as_good_as_busy_but_for_an_overdue_newcomer_that_came_before() -> None:
     model = slot()
-    assert not model.resident(None).busy
+    assert not model.resident(None, 0).busy
     model.join(5, 10)
 
-    assert model.resident(None).busy
-    assert model.resident(Waiter("other", "llm", 3, overdue=False)).busy
-    assert model.resident(Waiter("other", "llm", 7, overdue=True)).busy
-    assert not model.resident(Waiter("other", "llm", 3, overdue=True)).busy
+    assert model.resident(None, 0).busy
+    assert model.resident(Waiter("other", "llm", 3, overdue=False), 0).busy
+    assert model.resident(Waiter("other", "llm", 7, overdue=True), 0).busy
+    assert not model.resident(Waiter("other", "llm", 3, overdue=True), 0).busy
 
 
 def test_it_expires_after_its_idle_time_unless_it_is_pinned_or_of_use() -> None:
@@ -85,3 +85,41 @@ def test_the_length_of_leases_is_a_running_mean() -> None:
         model.used(lasted_s)
 
     assert model.lease_s == 6.25
+
+
+def used_and_asked_for(model: Slot, *gaps_s: float, load_s: float | None = 5) -> None:
+    """It serves, is released at 100, and is asked for after each of these gaps."""
+    for gap_s in gaps_s:
+        model.used(1)
+        model.last_used_s = 100
+        model.asked(100 + gap_s, load_s)
+
+
+def test_it_lingers_for_as_long_as_somebody_is_likely_to_be_back() -> None:
+    model = slot()
+    used_and_asked_for(model, 2, 50, 2, 2)
+    assert (list(model.gaps_s), model.linger_s) == ([2, 50, 2, 2], 3)
+
+    assert model.resident(None, 102.9).lingers
+    assert not model.resident(None, 103).lingers
+    model.join(1, 101)
+    assert not model.resident(None, 101).lingers
+
+
+def test_a_gap_is_counted_only_where_there_was_one() -> None:
+    model = slot()
+    model.asked(101, 5)  # it has never served
+    model.used(1)
+    model.leases = 1
+    model.asked(102, 5)
+    model.leases = 0
+    model.join(1, 103)
+    model.asked(104, 5)
+
+    assert list(model.gaps_s) == []
+
+
+def test_while_nobody_knows_what_a_load_takes_it_does_not_linger() -> None:
+    model = slot()
+    used_and_asked_for(model, 0.1, 0.1, load_s=None)
+    assert model.linger_s == 0
