@@ -45,7 +45,7 @@ WITHOUT_DATABASE: Mapping[str, Mapping[str, Any]] = {
 """Without the first two a named key's list of models is not enforced: no value of the user's can win."""
 
 WITH_DATABASE: Mapping[str, Mapping[str, Any]] = {
-    "general_settings": {"proxy_batch_write_at": 5},  # spend, every 5 to 10 s: so much is lost when the power fails
+    "general_settings": {"proxy_batch_write_at": 5},  # spend, every 5 to 10 s: so much a kill may cost
 }
 """A user's own value wins here, too."""
 
