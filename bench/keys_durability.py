@@ -248,6 +248,6 @@ def main(options: list[str]) -> int:
         phases, audits = asyncio.run(run(Path(folder), chosen.requests))
     print("\n".join(table(phases, audits)))
     print(
-        f"spend is written every {FLUSH_S} to {LONGEST_FLUSH_S:.0f} s; held: answers within that time of the incident"
+        f"spend is written every {FLUSH_S} to {LONGEST_FLUSH_S:.0f} s; held: answered since the last time, or during it"
     )
     return any(any(verdicts(phase, books)) for phase, books in zip(phases, audits, strict=True))

@@ -11,6 +11,7 @@ def side(folder: Path, start_s: float, latency_s: float) -> Side:
         Gateway(folder, "none"),
         starts_s=[99.0, start_s, start_s],
         latencies_s={name: [latency_s] * 10 for name in REQUESTS},
+        rates=[50.0],
         cpu_s={"gateway": 0.01},
         resident={"gateway": 400_000_000},
     )
