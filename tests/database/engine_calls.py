@@ -322,9 +322,9 @@ async def thousands_of_queries_leave_no_memory_behind(db: Any) -> None:
                 where={"token": f"{index}"}, data={"metadata": json.dumps(METADATA)}
             )
 
-    await ask(200)
+    await ask(150)
     before = _resident_bytes(engine.process.pid)
-    await ask(1000)
+    await ask(600)
     assert _resident_bytes(engine.process.pid) - before < 40e6
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from database.client import client
-from database.migrations import migrate, schema_file
+from database.migrations import migrate
 from tests.gateway import ROOT
 
 CALLS_FILE = Path(__file__).with_name("engine_calls.py")
@@ -31,9 +30,9 @@ def database(system_postgres: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def ended(database: str, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str | None]:
+def ended(database: str, litellms_client: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str | None]:
     """How each call ended: None, or its traceback."""
-    packages = asyncio.run(client(schema_file(), tmp_path_factory.mktemp("client") / "packages"))
+    (packages,) = litellms_client.iterdir()
     search = os.pathsep.join(filter(None, [str(packages), str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, CALLS_FILE, tmp_path_factory.mktemp("socket")],
