@@ -45,6 +45,11 @@ WITHOUT_DATABASE: Mapping[str, Mapping[str, Any]] = {
 }
 """Without the first two a named key's list of models is not enforced: no value of the user's can win."""
 
+WITH_DATABASE: Mapping[str, Mapping[str, Any]] = {
+    "general_settings": {"proxy_batch_write_at": 5},  # spend, every 5 to 10 s: so much a kill may cost
+}
+"""A user's own value wins here, too."""
+
 ACCESS_GROUPS: Mapping[Task, str] = {"llm": "chat", "asr": "transcription", "tts": "speech"}
 """Names that a key's list of models may hold for all models of a task, whichever these are by then."""
 
@@ -66,9 +71,11 @@ def environment(config: Config) -> Mapping[str, str]:
 def litellm_config(config: Config) -> dict[str, Any]:
     """LiteLLM's configuration, from its sections of litellm_config.yaml."""
     rendered: dict[str, Any] = copy.deepcopy(dict(config.litellm))
-    required = WITHOUT_DATABASE if config.settings.database == "none" else {}
+    has_database = config.settings.database != "none"
+    usual, required = (WITH_DATABASE, {}) if has_database else ({}, WITHOUT_DATABASE)
     for name in DEFAULTS:
-        rendered[name] = {**DEFAULTS[name], **(rendered.get(name) or {}), **required.get(name, {})}
+        given = rendered.get(name) or {}
+        rendered[name] = {**DEFAULTS[name], **usual.get(name, {}), **given, **required.get(name, {})}
     rendered["model_list"] = [_entry(entry, config) for entry in rendered["model_list"]]
     return rendered
 

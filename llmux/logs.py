@@ -39,7 +39,9 @@ def log_to_stderr() -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.setLevel(logging.DEBUG if debug else logging.CRITICAL)
-    # LiteLLM leaves tasks of clients behind that left early, and asyncio complains when these are collected.
-    logging.getLogger("asyncio").setLevel(logging.DEBUG if debug else logging.CRITICAL)
-    for name in ("httpx", "httpcore", "apscheduler"):
+    # LiteLLM leaves tasks of clients behind that left early, and asyncio complains when these are collected. What it
+    # retries while the database is away, backoff and apscheduler tell a line a time, beside our one.
+    for name in ("asyncio", "backoff", "apscheduler"):
+        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.CRITICAL)
+    for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.INFO if debug else logging.WARNING)

@@ -63,6 +63,13 @@ def test_spend_is_kept_where_there_is_a_database(tmp_path: Path) -> None:
     assert "disable_spend_logs" not in rendered(tmp_path, database="embedded")["general_settings"]
 
 
+def test_spend_is_written_within_seconds_or_as_the_user_says(tmp_path: Path) -> None:
+    assert rendered(tmp_path, database="embedded")["general_settings"]["proxy_batch_write_at"] == 5
+    given = rendered(tmp_path, database="embedded", general_settings={"proxy_batch_write_at": 60})
+    assert given["general_settings"]["proxy_batch_write_at"] == 60
+    assert "proxy_batch_write_at" not in rendered(tmp_path)["general_settings"]
+
+
 def test_the_admin_ui_is_there_with_a_database_and_its_password_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
