@@ -4,6 +4,10 @@ A provider of one's own (CustomLLM) serves chat; transcription and speech are di
 own providers, and its OpenAI transport would read all of a sound before sending any of it. But the router looks
 `litellm.atranscription` and `litellm.aspeech` up by name at each call: so here they become dispatchers, which answer
 for llmux's models in process and hand everything else on. A test fails when LiteLLM grows its own way.
+
+What answers wears `litellm.client`, as LiteLLM's own functions do: that is what prices a call, counts it for its key
+and logs it. A transcription is paid by the seconds that were listened to. Speech is paid by the characters of its text
+once its first sound is there, however much of it the client stays for.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -12,12 +16,14 @@ from typing import Any
 import httpx
 import litellm
 from litellm.types.llms.openai import HttpxBinaryResponseContent
+from litellm.types.utils import TranscriptionResponse
+from pydantic import PrivateAttr
 from starlette.responses import JSONResponse, Response
 
 from llmux.config import PROVIDER
 from llmux.request import errors_noted
 from providers.speech import SpeechProvider
-from providers.transcription import TranscriptionProvider
+from providers.transcription import Transcript, TranscriptionProvider
 
 
 class SpeechStream(HttpxBinaryResponseContent):
@@ -41,27 +47,66 @@ class Transcription(Response):
         self._hidden_params: dict[str, Any] = {}
 
 
+class _Heard(TranscriptionResponse):
+    """A transcription as LiteLLM's accounts know one, and the answer that the client gets."""
+
+    _answer: Transcription = PrivateAttr()
+
+    def __init__(self, transcript: Transcript) -> None:
+        body = transcript.body
+        super().__init__(text=body["text"] if isinstance(body, dict) else body)
+        self._hidden_params = {"audio_transcription_duration": transcript.duration_s}
+        self._answer = Transcription(body, transcript.content_type)
+
+    @property
+    def answer(self) -> Transcription:
+        return self._answer
+
+
 def install(transcription: TranscriptionProvider, speech: SpeechProvider) -> None:
     """Put the dispatchers in place. Call once a process."""
     other_transcription, other_speech = litellm.atranscription, litellm.aspeech
 
-    async def atranscription(*args: Any, **kwargs: Any) -> Any:
-        physical = _physical(kwargs.get("model"))
-        if physical is None:
+    async def dispatch_transcription(*args: Any, **kwargs: Any) -> Any:
+        if _physical(kwargs.get("model")) is None:
             return await other_transcription(*args, **kwargs)
-        with errors_noted():
-            answer = await transcription.transcribe(physical, kwargs["file"].read(), kwargs)
-        return Transcription(answer.body, answer.content_type)
+        heard: _Heard = await atranscription(**kwargs)
+        return heard.answer
 
-    async def aspeech(*args: Any, **kwargs: Any) -> Any:
-        physical = _physical(kwargs.get("model"))
-        if physical is None:
-            return await other_speech(*args, **kwargs)
+    async def dispatch_speech(*args: Any, **kwargs: Any) -> Any:
+        return await (other_speech if _physical(kwargs.get("model")) is None else aspeech)(*args, **kwargs)
+
+    # LiteLLM knows a function's kind by its name.
+    @litellm.client
+    async def atranscription(**kwargs: Any) -> _Heard:
+        physical = _begun(kwargs)
+        with errors_noted():
+            return _Heard(await transcription.transcribe(physical, kwargs["file"].read(), kwargs))
+
+    @litellm.client
+    async def aspeech(**kwargs: Any) -> SpeechStream:
+        physical = _begun(kwargs)
         with errors_noted():
             answer = await speech.speak(physical, kwargs)
         return SpeechStream(answer.content_type, answer.chunks)
 
-    litellm.atranscription, litellm.aspeech = atranscription, aspeech
+    litellm.atranscription, litellm.aspeech = dispatch_transcription, dispatch_speech
+
+
+def _begun(kwargs: dict[str, Any]) -> str:
+    """Tell LiteLLM's accounts whose call this is and what it is priced by. The physical model's name."""
+    physical = _physical(kwargs["model"])
+    assert physical is not None
+    known = ("litellm_call_id", "metadata", "model_info", "proxy_server_request")
+    kwargs["litellm_logging_obj"].update_environment_variables(
+        model=physical,
+        user=kwargs.get("user"),
+        optional_params={},
+        litellm_params={name: kwargs.get(name) for name in known},
+        custom_llm_provider=PROVIDER,
+        input=kwargs.get("input"),
+    )
+    return physical
 
 
 def _physical(model: object) -> str | None:

@@ -19,8 +19,8 @@ class Ears:
         if file_bytes == b"broken":
             raise InvalidAudio("not a sound")
         if options.get("response_format") == "text":
-            return Transcript(f"{physical} heard {len(file_bytes)} bytes\n", "text/plain; charset=utf-8")
-        return Transcript({"text": "heard"}, "application/json")
+            return Transcript(f"{physical} heard {len(file_bytes)} bytes\n", "text/plain; charset=utf-8", 2.5)
+        return Transcript({"text": "heard"}, "application/json", 2.5)
 
 
 class Mouth:
