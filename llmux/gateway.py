@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from hooks.admission import Admission
 from hooks.authentication import authentication
 from hooks.permission import may_use
+from hooks.slot import Slot
 from llmux import client_keys
 from llmux.answer import Answer
 from llmux.arbitration import arbiter_of
@@ -76,7 +77,7 @@ def build(config: Config, master_key: str) -> Gateway:
     litellm.require_auth_for_metrics_endpoint = False  # our /metrics asks for any key, LiteLLM's for its admin's
     keys = _client_keys(app, master_key, config.state_dir) if has_database else _nothing
     app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s, keys)
-    inner: ASGIApp = Intake(Waiting(app), body_bytes=settings.limits.request_body)
+    inner: ASGIApp = Intake(Waiting(Slot(app)), body_bytes=settings.limits.request_body)
     opened = (*settings.open_routes, *(ADMINISTRATION if has_database else ()))
     return Gateway(Answer(Surface(inner, opened=opened)), arbiter.close)
 

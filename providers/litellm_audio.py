@@ -5,13 +5,15 @@ own providers, and its OpenAI transport would read all of a sound before sending
 `litellm.atranscription` and `litellm.aspeech` up by name at each call: so here they become dispatchers, which answer
 for llmux's models in process and hand everything else on. A test fails when LiteLLM grows its own way.
 
-What answers wears `litellm.client`, as LiteLLM's own functions do: that is what prices a call, counts it for its key
-and logs it. A transcription is paid by the seconds that were listened to. Speech is paid by the characters of its text
-once its first sound is there, however much of it the client stays for.
+What answers wears `litellm.client`, as LiteLLM's own functions do: when it returns, that prices the call, counts it for
+its key and logs it. A transcription is paid by the seconds that were listened to. Speech that was begun is paid by the
+characters of its text, however much of it the client stayed for.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import aclosing
+from typing import Any, TypeVar
 
 import httpx
 import litellm
@@ -21,21 +23,43 @@ from pydantic import PrivateAttr
 from starlette.responses import JSONResponse, Response
 
 from llmux.config import PROVIDER
-from llmux.request import errors_noted
-from providers.speech import SpeechProvider
+from llmux.request import current, errors_noted
+from providers.speech import Speech, SpeechProvider
 from providers.transcription import Transcript, TranscriptionProvider
+
+T = TypeVar("T")
 
 
 class SpeechStream(HttpxBinaryResponseContent):
     """Sound that is still being made, in the shape in which LiteLLM's speech route reads one."""
 
-    def __init__(self, content_type: str, chunks: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(httpx.Response(200, headers={"content-type": content_type}))
-        self._chunks = chunks
+    def __init__(self, sound: Speech) -> None:
+        super().__init__(httpx.Response(200, headers={"content-type": sound.content_type}))
+        self._chunks = sound.chunks
+        self._over = asyncio.Event()
+        self._error: Exception | None = None
+        current().on_end(self._over.set)  # also where nobody came to listen
 
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
         """Chunks as they are made: gathering them to chunk_size would delay the first."""
-        return self._chunks
+        return self._sent()
+
+    async def _sent(self) -> AsyncGenerator[bytes, None]:
+        try:
+            async with aclosing(self._chunks) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except Exception as error:
+            self._error = error
+            raise
+        finally:
+            self._over.set()
+
+    async def over(self) -> None:
+        """Wait until it was sent, or its client is gone. Raises what went wrong in between."""
+        await self._over.wait()
+        if self._error is not None:
+            raise self._error
 
 
 class Transcription(Response):
@@ -74,26 +98,53 @@ def install(transcription: TranscriptionProvider, speech: SpeechProvider) -> Non
         return heard.answer
 
     async def dispatch_speech(*args: Any, **kwargs: Any) -> Any:
-        return await (other_speech if _physical(kwargs.get("model")) is None else aspeech)(*args, **kwargs)
+        if _physical(kwargs.get("model")) is None:
+            return await other_speech(*args, **kwargs)
+        begun: asyncio.Future[SpeechStream] = asyncio.get_running_loop().create_future()
 
-    # LiteLLM knows a function's kind by its name.
-    @litellm.client
+        @litellm.client
+        async def aspeech(**kwargs: Any) -> SpeechStream:
+            physical = _told(kwargs)
+            with errors_noted():
+                stream = SpeechStream(await speech.speak(physical, kwargs))
+            begun.set_result(stream)
+            await stream.over()
+            return stream
+
+        return await _once_begun(begun, aspeech(**kwargs))
+
+    @litellm.client  # which knows a function's kind by its name
     async def atranscription(**kwargs: Any) -> _Heard:
-        physical = _begun(kwargs)
+        physical = _told(kwargs)
         with errors_noted():
             return _Heard(await transcription.transcribe(physical, kwargs["file"].read(), kwargs))
-
-    @litellm.client
-    async def aspeech(**kwargs: Any) -> SpeechStream:
-        physical = _begun(kwargs)
-        with errors_noted():
-            answer = await speech.speak(physical, kwargs)
-        return SpeechStream(answer.content_type, answer.chunks)
 
     litellm.atranscription, litellm.aspeech = dispatch_transcription, dispatch_speech
 
 
-def _begun(kwargs: dict[str, Any]) -> str:
+_in_progress: set[asyncio.Task[Any]] = set()
+
+
+async def _once_begun(begun: asyncio.Future[T], call: Coroutine[Any, Any, T]) -> T:
+    """What a call has begun, while it goes on in a task of its own; or what it raised before."""
+    task = asyncio.create_task(call, name="speech")
+    _in_progress.add(task)
+    task.add_done_callback(_ended)
+    try:
+        await asyncio.wait([task, begun], return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    return begun.result() if begun.done() else await task
+
+
+def _ended(task: asyncio.Task[Any]) -> None:
+    _in_progress.discard(task)
+    if not task.cancelled():
+        task.exception()  # LiteLLM has logged it, and the client had it in its stream
+
+
+def _told(kwargs: dict[str, Any]) -> str:
     """Tell LiteLLM's accounts whose call this is and what it is priced by. The physical model's name."""
     physical = _physical(kwargs["model"])
     assert physical is not None
