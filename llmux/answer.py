@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmux import request
 from llmux.errors import LlmuxError, Stopping
+from llmux.litellm_errors import of_litellm
 from llmux.surface import ROUTES, is_open
 
 log = logging.getLogger("llmux")
@@ -150,7 +151,8 @@ class _Outgoing:
 
     async def _send_error(self, start: Message) -> None:
         self.finished = True
-        error, status = self._request.error, start["status"]
+        status = start["status"]
+        error = self._request.error or of_litellm(status, self._body)
         if error is not None:
             await send_error(error, self._send)
             return

@@ -7,16 +7,22 @@
     │   ├── ContextLengthExceeded   400
     │   └── InsufficientVram        400  can never fit, so that clients do not retry
     ├── Unauthenticated             401
+    │   ├── KeyExpired              401
+    │   └── KeyBlocked              401
+    ├── BudgetExhausted             402  not 429, which clients repeat: a budget does not come back by itself
     ├── PermissionDenied            403
+    │   └── AdminKeyNeeded          403
     ├── NotFound                    404  no such route
     │   ├── ModelNotFound           404
     │   └── WeightsMissing          404
     ├── RequestTooLarge             413
+    ├── RateLimited                 429  carries Retry-After
     ├── RuntimeMissing              501  the model's runtime is not part of this installation
     └── Unavailable                 503  retry later: every one carries Retry-After
         ├── QueueFull               503
         ├── LoadFailed              503
         ├── DeviceLost              503  the GPU does not answer: what is loaded is served, nothing else is loaded
+        ├── DatabaseUnavailable     503  keys cannot be looked up
         ├── TimedOut                503
         └── Stopping                503
 
@@ -84,10 +90,28 @@ class Unauthenticated(LlmuxError):
     code = "invalid_api_key"
 
 
+class KeyExpired(Unauthenticated):
+    code = "api_key_expired"
+
+
+class KeyBlocked(Unauthenticated):
+    code = "api_key_blocked"
+
+
+class BudgetExhausted(LlmuxError):
+    status_code = 402
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+
+
 class PermissionDenied(LlmuxError):
     status_code = 403
     type = "permission_error"
     code = "model_not_allowed"
+
+
+class AdminKeyNeeded(PermissionDenied):
+    code = "admin_key_needed"
 
 
 class NotFound(LlmuxError):
@@ -110,6 +134,12 @@ class RequestTooLarge(LlmuxError):
     status_code = 413
     type = "invalid_request_error"
     code = "request_too_large"
+
+
+class RateLimited(LlmuxError):
+    status_code = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
 
 
 class RuntimeMissing(LlmuxError):
@@ -139,6 +169,10 @@ class LoadFailed(Unavailable):
 class DeviceLost(Unavailable):
     type = "device_lost"
     code = "device_lost"
+
+
+class DatabaseUnavailable(Unavailable):
+    code = "database_unavailable"
 
 
 class TimedOut(Unavailable):

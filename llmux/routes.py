@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hooks.permission import Permission
 from llmux import status
 from llmux.config import Config
-from llmux.errors import InvalidRequest, LlmuxError, ModelNotFound, PermissionDenied, Unavailable, of_refusal
+from llmux.errors import AdminKeyNeeded, InvalidRequest, LlmuxError, ModelNotFound, Unavailable, of_refusal
 from llmux.metrics import CONTENT_TYPE, ArbiterMetrics
 from llmux.request import errors_noted
 from llmux.weights import require_weights
@@ -52,10 +52,6 @@ async def tell(request: Request, error: Exception) -> Response:
     """The answer to a LlmuxError that a route raised, as an exception handler."""
     assert isinstance(error, LlmuxError)
     return JSONResponse(error.body(), error.status_code, error.response_headers())
-
-
-class AdminKeyNeeded(PermissionDenied):
-    code = "admin_key_needed"
 
 
 class ModelBusy(Unavailable):
