@@ -27,7 +27,7 @@ _WINDOW_S = 60.0
 _SOON_S = 1.0
 """When a key has too many requests at one time, the next one is in order as soon as one of them is answered."""
 
-_OWNERS: Mapping[str, str] = {"api_key": "this key", "model_per_key": "this key, of this model"}
+_OWNERS: Mapping[str, str] = {"api_key": "this key", "model_per_key": "this key, of this model,"}
 
 _LIMITS: Mapping[str, tuple[str, float]] = {
     "requests": ("requests a minute", _WINDOW_S),
@@ -105,9 +105,10 @@ _RULES: Sequence[tuple[str, Callable[[re.Match[str]], LlmuxError]]] = (
 def of_litellm(status: int, body: bytes) -> LlmuxError | None:
     """The error that an answer of LiteLLM's stands for, or None for one that may be told as it is."""
     try:
-        error = json.loads(body)["error"]
-        said = f"{status} {error['type']}: {error['message']}"
-    except (ValueError, KeyError, TypeError):
+        answer = json.loads(body)
+        error = answer.get("error") or {"type": None, "message": answer["detail"]}
+        said = f"{status} {error['type']}: {str(error['message']).removeprefix('litellm.RateLimitError: ')}"
+    except (ValueError, LookupError, AttributeError, TypeError):
         return None
     for beginning, meaning in _RULES:
         if found := re.match(beginning, said, re.DOTALL):
