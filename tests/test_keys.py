@@ -403,6 +403,12 @@ def test_a_budget_that_is_used_up_is_a_402_which_clients_do_not_repeat(
     assert "retry-after" not in refused.headers
 
 
+def test_a_used_up_budget_leaves_what_costs_nothing(gateway: Gateway, new_key: Callable[..., str]) -> None:
+    key = new_key(max_budget=0)
+    assert refusal(ask_chat(gateway, key)) == (402, "insufficient_quota")
+    assert ask_chat(gateway, key, "Chat-Too").status_code == 200
+
+
 def test_a_users_budget_holds_for_all_their_keys(
     gateway: Gateway, admin: httpx.Client, new_key: Callable[..., str]
 ) -> None:
@@ -543,6 +549,7 @@ def test_without_the_database_known_keys_are_served_and_others_are_asked_to_come
         for process in processes:
             os.kill(process, signal.SIGCONT)
     eventually(lambda: ask_chat(gateway, unknown).status_code == 200)
+    eventually(lambda: len(rows_of(admin, known)) == 2, within_s=60)
 
 
 def test_a_killed_database_comes_back_by_itself(gateway: Gateway, folder: Path, new_key: Callable[..., str]) -> None:
