@@ -83,6 +83,7 @@ class Admission(CustomLogger):
         self._config = config
         self._arbiter = arbiter
         self._other_models = other_models
+        self._aliases = config.aliases
 
     async def async_pre_call_hook(
         self, user_api_key_dict: UserAPIKeyAuth, cache: object, data: dict[str, Any], call_type: str
@@ -92,13 +93,14 @@ class Admission(CustomLogger):
             name = data.get("model")
             if not isinstance(name, str) or not name:
                 raise InvalidRequest("model is missing; GET /v1/models lists the names", param="model")
-            # LiteLLM looked at the body's model; a route's own or a query's may have taken its place since.
+            # LiteLLM looked at the body's model; a route's own may have taken its place since.
             if not await self._may_use(user_api_key_dict, name):
                 raise PermissionDenied(f"this key may not use {name}; GET /v1/models lists what it may", param="model")
             if TASK_OF_CALL.get(call_type) == "llm":
                 refuse_malformed(data, call_type)
-            if name not in self._other_models:
-                self._admit(name, call_type)
+            model = self._aliases.get(name, name)
+            if model not in self._other_models:
+                self._admit(model, call_type)
                 current().model = name
                 current().streams = TASK_OF_CALL[call_type] == "llm" and data.get("stream") is True
         return data

@@ -39,7 +39,6 @@ ADMINISTRATION = (
     "/key/block",
     "/key/delete",
     "/key/generate",
-    "/key/info",
     "/key/list",
     "/key/unblock",
     "/key/update",
@@ -49,6 +48,9 @@ ADMINISTRATION = (
     "/user/daily/activity/aggregated/*",
 )
 """What the UI and `llmux keys` ask for."""
+
+SELF_SERVICE = ("/key/info",)
+"""What every key may ask about itself. About another one, the route itself asks for an administrator (routes.py)."""
 
 _CONTENT_HASHED = ("/litellm-asset-prefix/_next/static/*",)
 """Files whose names change with their content."""

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llmux import request
 from llmux.errors import LlmuxError, Stopping
 from llmux.frame import last_frames
+from llmux.litellm_errors import of_litellm
 from llmux.surface import ROUTES, is_open
 
 log = logging.getLogger("llmux")
@@ -153,7 +154,8 @@ class _Outgoing:
 
     async def _send_error(self, start: Message) -> None:
         self.finished = True
-        error, status = self._request.error, start["status"]
+        status = start["status"]
+        error = self._request.error or of_litellm(status, self._body)
         kept = [(name, value) for name, value in start["headers"] if name.lower() in _KEPT]
         if error is not None:
             await send_error(error, self._send, kept)

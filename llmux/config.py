@@ -226,6 +226,12 @@ class Config:
         return self.settings.models[self.virtual[virtual_name].physical]
 
     @property
+    def aliases(self) -> Mapping[str, str]:
+        """Further names of models, as LiteLLM's router_settings.model_group_alias gives them."""
+        given = (self.litellm.get("router_settings") or {}).get("model_group_alias") or {}
+        return {alias: name["model"] if isinstance(name, dict) else name for alias, name in given.items()}
+
+    @property
     def models_dir(self) -> Path:
         return self._beside(self.settings.models_dir)
 

@@ -20,9 +20,10 @@ from starlette.types import ASGIApp
 from hooks.admission import Admission
 from hooks.authentication import authentication
 from hooks.permission import may_use
+from hooks.slot import Slot
 from hooks.usage import UsageChunk
 from llmux import client_keys
-from llmux.administration import ADMINISTRATION, PAGES, Administration
+from llmux.administration import ADMINISTRATION, PAGES, SELF_SERVICE, Administration
 from llmux.answer import Answer
 from llmux.arbitration import arbiter_of
 from llmux.config import PROVIDER, Config
@@ -82,11 +83,11 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     litellm.require_auth_for_metrics_endpoint = False  # our /metrics asks for any key, LiteLLM's for its admin's
     keys = _client_keys(app, master_key, config.state_dir) if has_database else _nothing
     app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s, keys)
-    inner: ASGIApp = Intake(Waiting(app), body_bytes=settings.limits.request_body)
+    inner: ASGIApp = Intake(Waiting(Slot(app)), body_bytes=settings.limits.request_body)
     opened = settings.open_routes
     if has_database:
         inner = Administration(inner, key_of)
-        opened = (*opened, *PAGES, *ADMINISTRATION)
+        opened = (*opened, *PAGES, *SELF_SERVICE, *ADMINISTRATION)
     return Gateway(Answer(Surface(inner, opened=opened)), arbiter.close)
 
 

@@ -53,6 +53,12 @@ WITH_DATABASE: Mapping[str, Mapping[str, Any]] = {
 ACCESS_GROUPS: Mapping[Task, str] = {"llm": "chat", "asr": "transcription", "tts": "speech"}
 """Names that a key's list of models may hold for all models of a task, whichever these are by then."""
 
+FREE: Mapping[str, float] = {"input_cost_per_token": 0, "output_cost_per_token": 0}
+"""For a model that is free by the token LiteLLM looks at no budget, whatever else the model costs."""
+
+OTHER_PRICES = frozenset(["input_cost_per_second", "input_cost_per_character"])
+"""Of a recording that is transcribed, and of a text that is spoken."""
+
 _PASSED_THROUGH = ("reasoning_effort", "thinking", "verbosity")
 """Parameters that LiteLLM refuses for a provider unless they are listed per model."""
 
@@ -89,9 +95,8 @@ def _entry(entry: dict[str, Any], config: Config) -> dict[str, Any]:
         return entry
     given = entry.get("model_info") or {}
     info = {
-        "input_cost_per_token": 0,
-        "output_cost_per_token": 0,
-        "input_cost_per_second": 0,
+        "input_cost_per_second": 0,  # a price that makes LiteLLM look at the others
+        **({} if OTHER_PRICES.intersection(given) else FREE),
         "disable_background_health_check": True,
         **given,
         "access_groups": [ACCESS_GROUPS[config.settings.models[physical].task], *given.get("access_groups", ())],

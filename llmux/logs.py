@@ -12,7 +12,8 @@ import sys
 
 LEVEL_VARIABLE = "LLMUX_LOG"
 
-_LITELLM = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
+_LITELLM = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "backoff")
+"""The last is what LiteLLM repeats its database calls with. It quotes what failed."""
 
 
 class _OneLine(logging.Formatter):

@@ -74,6 +74,12 @@ def test_models_stay_absent_until_asked_for_and_resident_until_in_the_way_unless
     assert (small.pin, small.preload, small.idle_unload_s) == (False, False, 600)
 
 
+def test_litellms_aliases_are_further_names_of_models(tmp_path: Path) -> None:
+    aliases = "router_settings: {model_group_alias: {tts-1: Voice, gpt-4: {model: Small, hidden: true}}}\n"
+    assert load_config(write(tmp_path, aliases + GOOD)).aliases == {"tts-1": "Voice", "gpt-4": "Small"}
+    assert load_config(write(tmp_path, GOOD)).aliases == {}
+
+
 def test_relative_folders_are_beside_the_configuration(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
     assert config.models_dir == tmp_path / "models"

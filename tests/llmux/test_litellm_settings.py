@@ -38,6 +38,14 @@ def test_a_price_of_the_users_stays(tmp_path: Path) -> None:
     assert rendered(tmp_path, priced)["model_list"][0]["model_info"]["input_cost_per_token"] == 0.1
 
 
+@pytest.mark.parametrize("price", ["input_cost_per_second", "input_cost_per_character"])
+def test_sound_that_is_priced_is_not_free_by_the_token_or_budgets_would_not_hold(tmp_path: Path, price: str) -> None:
+    priced = {**ENTRY, "model_info": {price: 0.1}}
+    info = rendered(tmp_path, priced)["model_list"][0]["model_info"]
+    assert info[price] == 0.1
+    assert "input_cost_per_token" not in info
+
+
 def test_a_model_belongs_to_the_group_of_its_task_beside_those_of_the_users(tmp_path: Path) -> None:
     grouped = {**ENTRY, "model_info": {"access_groups": ["family"]}}
     assert rendered(tmp_path, grouped)["model_list"][0]["model_info"]["access_groups"] == ["transcription", "family"]
