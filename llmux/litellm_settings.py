@@ -46,7 +46,10 @@ WITHOUT_DATABASE: Mapping[str, Mapping[str, Any]] = {
 """Without the first two a named key's list of models is not enforced: no value of the user's can win."""
 
 WITH_DATABASE: Mapping[str, Mapping[str, Any]] = {
-    "general_settings": {"proxy_batch_write_at": 5},  # spend, every 5 to 10 s: so much a kill may cost
+    "general_settings": {
+        "proxy_batch_write_at": 5,  # spend, every 5 to 10 s: so much a kill may cost
+        "maximum_spend_logs_retention_period": "90d",  # refusals are logged, too: or strangers would fill the disk
+    },
 }
 """A user's own value wins here, too."""
 
