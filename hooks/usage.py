@@ -14,6 +14,14 @@ class UsageChunk(CustomLogger):
         self, user_api_key_dict: UserAPIKeyAuth, response: AsyncIterable[Any], request_data: dict[str, Any]
     ) -> AsyncGenerator[Any, None]:
         async for chunk in response:
-            if getattr(chunk, "usage", None) is not None and getattr(chunk, "choices", None):
+            choices = getattr(chunk, "choices", None)
+            if choices and getattr(chunk, "usage", None) is not None and not any(map(_says_something, choices)):
                 chunk.choices = []
             yield chunk
+
+
+def _says_something(choice: Any) -> bool:
+    """LiteLLM gives each chunk of a text completion a usage of zeros."""
+    delta = getattr(choice, "delta", None)
+    said = choice.text if delta is None else delta.model_dump(exclude_none=True)
+    return bool(said) or choice.finish_reason is not None

@@ -3,8 +3,16 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 from litellm.proxy._types import UserAPIKeyAuth
-from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices, Usage
+from litellm.types.utils import (
+    Delta,
+    ModelResponseStream,
+    StreamingChoices,
+    TextChoices,
+    TextCompletionResponse,
+    Usage,
+)
 
 from hooks.usage import UsageChunk
 
@@ -25,6 +33,17 @@ async def test_the_usage_comes_without_choices() -> None:
     (chunk,) = await through(ModelResponseStream(choices=choices, usage=usage))
     assert chunk.choices == []
     assert chunk.usage.total_tokens == 3
+
+
+@pytest.mark.parametrize(("text", "finish_reason"), [("Hi", None), ("", "length")])
+async def test_a_part_of_a_text_completion_keeps_its_choice_whatever_usage_litellm_gives_it(
+    text: str, finish_reason: str | None
+) -> None:
+    answer = TextCompletionResponse(
+        choices=[TextChoices(index=0, text=text, finish_reason=finish_reason)], usage=Usage()
+    )
+    (chunk,) = await through(answer)
+    assert len(chunk.choices) == 1
 
 
 async def test_the_answer_passes_as_it_is() -> None:
