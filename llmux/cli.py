@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from llmux.cli_keys import keys
+from llmux.cli_weights import weights
 from llmux.options import config_option, load, port_option
 from llmux.running import NoAnswer, RunningGateway
 from llmux.secrets import master_key
@@ -90,38 +91,4 @@ def check(config_path: Path) -> None:
 
 
 main.add_command(keys)
-
-
-@main.group()
-def weights() -> None:
-    """The files of the models."""
-
-
-@weights.command("fetch")
-@config_option
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-def weights_fetch(config_path: Path, models: tuple[str, ...]) -> None:
-    """Fetch the weights of physical models from Hugging Face; goes on where it stopped.
-
-    \b
-    Example:
-      python -m llmux weights fetch qwen3.5-4b cohere-transcribe
-    """
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
-
-    from llmux.weights import fetch
-
-    config = load(config_path)
-    for name in models:
-        if name not in config.settings.models:
-            raise click.ClickException(f"there is no physical model {name!r} under llmux.models")
-    for name in models:
-        click.echo(f"fetching {name}", err=True)
-        try:
-            fetch(config.settings.models[name], config.models_dir)
-        except GatedRepoError:
-            raise click.ClickException(
-                f"{name} is gated: accept its terms on its Hugging Face page, then set HF_TOKEN and try again"
-            ) from None
-        except (HfHubHTTPError, OSError) as error:
-            raise click.ClickException(f"{name} could not be fetched ({type(error).__name__}); try again") from None
+main.add_command(weights)

@@ -1,0 +1,186 @@
+"""Brings repositories into the models folder: planned and measured first, held to the lock, verified by hash."""
+
+import fcntl
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from llmux.hub import Advance, Hub, HubError, Listing, RemoteFile, take
+from llmux.lock import Pinned, Seen, read_record, write_record
+from llmux.weights import Repository
+
+_PARTS = ".parts"
+
+Begin = Callable[[str, int, int], Advance]
+"""Told of each file that is to come: its name, its bytes, and how many of these are there already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A repository that is to be in its folder.
+
+    here: by name, the SHA-256 of files that an earlier fetch verified
+    locked: what it must be, if the lock has it
+    """
+
+    listing: Listing
+    folder: Path
+    here: Mapping[str, Seen]
+    locked: Pinned | None
+
+    def part(self, file: RemoteFile) -> Path:
+        return self.folder / _PARTS / (file.sha256 or file.blob_id)
+
+    def held_bytes(self, file: RemoteFile) -> int:
+        """Of a file, what is on the disk: all of it may still turn out to be something else."""
+        if _has_size(self.folder / file.name, file.bytes):
+            return file.bytes
+        part = self.part(file)
+        return min(part.stat().st_size, file.bytes) if part.is_file() else 0
+
+
+def plan(hub: Hub, repository: Repository, models_dir: Path, locked: Pinned | None) -> Plan:
+    """What is to be done for a repository. Raises HubError and LockError."""
+    listing = hub.listing(repository, locked.revision if locked else None)
+    folder = models_dir / repository.name
+    record = read_record(folder)
+    here = {
+        file.name: record.files[file.name]
+        for file in listing.files
+        if record and _holds(record, file, listing.revision) and _has_size(folder / file.name, file.bytes)
+    }
+    return Plan(listing, folder, here, locked)
+
+
+def _holds(record: Pinned, file: RemoteFile, revision: str) -> bool:
+    """Whether the record is of this very file: by hash, or by revision where git has a hash of its own."""
+    seen = record.files.get(file.name)
+    return seen is not None and (seen.sha256 == file.sha256 if file.sha256 else record.revision == revision)
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def shortage(plans: Sequence[Plan], hub: Hub, models_dir: Path) -> tuple[int, int] | None:
+    """Bytes that are to come and bytes that are free, where the second are fewer."""
+    models_dir.mkdir(parents=True, exist_ok=True)
+    to_come: dict[Path, int] = {}
+    for each in plans:
+        for file in each.listing.files:
+            cached = hub.cached(each.listing, file)
+            if cached is None or cached.stat().st_dev != models_dir.stat().st_dev:
+                to_come[each.folder / file.name] = file.bytes - each.held_bytes(file)
+    needed, free = sum(to_come.values()), shutil.disk_usage(models_dir).free
+    return (needed, free) if needed > free else None
+
+
+def bring(hub: Hub, plan: Plan, begin: Begin) -> None:
+    """Carry out a plan, file by file, the small ones first. Raises HubError; what is done by then is kept."""
+    listing, folder = plan.listing, plan.folder
+    (folder / _PARTS).mkdir(parents=True, exist_ok=True)
+    earlier = read_record(folder)
+    same = earlier is not None and earlier.revision == listing.revision
+    record = Pinned(revision=listing.revision, files={**(earlier.files if earlier and same else {}), **plan.here})
+    for file in listing.files:
+        path = folder / file.name
+        if file.name not in plan.here:
+            sha256 = (file.check(path) if path.is_file() else None) or _obtain(hub, plan, file, begin)
+            record = record.with_file(file.name, Seen(bytes=file.bytes, sha256=sha256))
+        _hold_to_lock(plan, file.name, record.files[file.name])
+        if file.name not in plan.here:
+            if (part := plan.part(file)).is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                part.replace(path)
+            write_record(folder, record)
+    write_record(folder, record)
+    shutil.rmtree(folder / _PARTS)
+
+
+def _obtain(hub: Hub, plan: Plan, file: RemoteFile, begin: Begin) -> str:
+    """The SHA-256 of the whole file, which then lies at plan.part(file)."""
+    part, advance = plan.part(file), begin(file.name, file.bytes, plan.held_bytes(file))
+    cached = hub.cached(plan.listing, file)
+    if cached is not None and not part.exists():
+        take(cached, part)
+        if sha256 := file.check(part):
+            advance(file.bytes)
+            return sha256
+        part.unlink()  # another name for what the cache has, which stays as it is
+    hub.download(plan.listing, file, part, advance)
+    sha256 = file.check(part)
+    if sha256 is None:
+        part.unlink()
+        raise HubError(f"{file.name} of {plan.listing.repository.name} came damaged and was dropped; fetch again")
+    return sha256
+
+
+def _hold_to_lock(plan: Plan, name: str, seen: Seen) -> None:
+    if plan.locked and name in plan.locked.files and plan.locked.files[name] != seen:
+        raise HubError(
+            f"{name} of {plan.listing.repository.name} is not what the lock pins: nothing was put in its place. "
+            "If the new one is wanted: `weights fetch --latest`, then `weights lock`"
+        )
+
+
+Verdict = Literal["good", "missing", "damaged", "unknown"]
+
+
+def verify(repository: Repository, models_dir: Path, locked: Pinned | None) -> Iterator[tuple[str, Verdict]]:
+    """Every file that the repository was fetched with, or the lock has, by hash. Reads all of them.
+
+    "unknown": nobody saw its hash. What is damaged loses its place in the record, so that the next fetch replaces it.
+    Raises LockError.
+    """
+    folder = models_dir / repository.name
+    record = read_record(folder)
+    expected = dict(locked.files if locked else record.files if record else {})
+    names = {name for name in (*expected, *_files(folder)) if repository.wants(name)}
+    for name in sorted(names):
+        path, seen = folder / name, expected.get(name)
+        if not path.is_file():
+            yield name, "missing"
+        elif seen is None:
+            yield name, "unknown"
+        elif RemoteFile(name, seen.bytes, seen.sha256, "").check(path):
+            yield name, "good"
+        else:
+            if record is not None:
+                record = record.without(name)
+                write_record(folder, record)
+            yield name, "damaged"
+
+
+def remove(repository: Repository, models_dir: Path, others: Sequence[Repository]) -> int:
+    """Delete what was fetched of a repository and no other model needs. Returns the bytes. Raises LockError."""
+    folder = models_dir / repository.name
+    record, freed = read_record(folder), 0
+    for name in _files(folder):
+        if repository.wants(name) and not any(other.name == repository.name and other.wants(name) for other in others):
+            freed += (folder / name).stat().st_size
+            (folder / name).unlink()
+            record = record.without(name) if record else None
+    if record is not None:
+        write_record(folder, record)
+    if not any(repository.name == other.name for other in others):
+        shutil.rmtree(folder, ignore_errors=True)
+    return freed
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@contextmanager
+def alone(models_dir: Path) -> Iterator[None]:
+    """Nobody else fetches into the folder meanwhile. Raises HubError where somebody does."""
+    models_dir.mkdir(parents=True, exist_ok=True)
+    with (models_dir / ".fetching").open("w") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise HubError("another `weights fetch` is at work in this folder; wait for it") from None
+        yield
