@@ -19,8 +19,9 @@ def main() -> None:
 
 @main.command()
 @config_option
+@click.option("--host", help="Listen here instead of llmux.host, as a container must.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Listen here instead of llmux.port.")
-def serve(config_path: Path, port: int | None) -> None:
+def serve(config_path: Path, host: str | None, port: int | None) -> None:
     """Start the gateway and serve until it is told to stop (Ctrl-C, or SIGTERM).
 
     \b
@@ -40,7 +41,8 @@ def serve(config_path: Path, port: int | None) -> None:
     from vram.device import DeviceError
 
     try:
-        serving.serve(config, key, config.settings.port if port is None else port)
+        settings = config.settings
+        serving.serve(config, key, host or settings.host, settings.port if port is None else port)
     except (DatabaseError, DeviceError, ValueError) as error:
         raise click.ClickException(str(error)) from None
 
