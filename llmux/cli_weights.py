@@ -243,6 +243,6 @@ def lock(config_path: Path) -> None:
             if record is None:
                 click.echo(f"not fetched, so not locked: {repository.name}", err=True)
             else:
-                pinned[repository.name] = record
+                pinned[repository.name] = record.pinned
         write_lock(config, pinned)
     click.echo(f"{len(pinned)} repositories are pinned in {lock_path(config).name}")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from llmux.hub import Advance, Hub, HubError, Listing, RemoteFile, take
-from llmux.lock import Pinned, Seen, read_record, write_record
-from llmux.weights import Repository
+from llmux.hub import Advance, Hub, HubError, Listing, RemoteFile, sha256_of, take
+from llmux.lock import Pinned, Record, Seen, read_record, write_record
+from llmux.weights import Repository, read_config
 
 _PARTS = ".parts"
 
@@ -47,15 +47,19 @@ def plan(hub: Hub, repository: Repository, models_dir: Path, locked: Pinned | No
     listing = hub.listing(repository, locked.revision if locked else None)
     folder = models_dir / repository.name
     record = read_record(folder)
-    here = {
+    held = {
         file.name: record.files[file.name]
         for file in listing.files
-        if record and _holds(record, file, listing.revision) and _has_size(folder / file.name, file.bytes)
+        if record and _holds(record, file, listing.revision)
     }
+    if record and _was_converted(folder):
+        intact = all(_has_size(folder / name, seen.bytes) for name, seen in record.converted.items())
+        return Plan(listing, folder, held if intact and len(held) == len(listing.files) else {}, locked)
+    here = {name: seen for name, seen in held.items() if _has_size(folder / name, seen.bytes)}
     return Plan(listing, folder, here, locked)
 
 
-def _holds(record: Pinned, file: RemoteFile, revision: str) -> bool:
+def _holds(record: Record, file: RemoteFile, revision: str) -> bool:
     """Whether the record is of this very file: by hash, or by revision where git has a hash of its own."""
     seen = record.files.get(file.name)
     return seen is not None and (seen.sha256 == file.sha256 if file.sha256 else record.revision == revision)
@@ -63,6 +67,44 @@ def _holds(record: Pinned, file: RemoteFile, revision: str) -> bool:
 
 def _has_size(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
+
+
+def _seen(path: Path) -> Seen:
+    return Seen(bytes=path.stat().st_size, sha256=sha256_of(path))
+
+
+def _is_gpt_oss(folder: Path) -> bool:
+    return read_config(folder).get("model_type") == "gpt_oss"
+
+
+def _was_converted(folder: Path) -> bool:
+    if not _is_gpt_oss(folder):
+        return False
+    from providers import mxfp4  # with torch, for which no other repository should wait
+
+    return mxfp4.was_converted(folder)
+
+
+def _convert(folder: Path, record: Record) -> Record:
+    """Pack a gpt-oss that was published unpacked, which then takes a third of the room. Raises HubError."""
+    if not _is_gpt_oss(folder):
+        return record
+    from providers import mxfp4
+
+    if mxfp4.is_unpacked_gpt_oss(folder):
+        needed = sum(path.stat().st_size for path in folder.glob("*.safetensors")) // 2
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise HubError(
+                f"{folder.name} is here, and is to be packed: that takes {needed / 1e9:.1f} GB beside it, and "
+                f"{free / 1e9:.1f} GB are free; make room and fetch again"
+            )
+        mxfp4.convert_in_place(folder)
+        record = Record(revision=record.revision, files=record.files)
+    if mxfp4.was_converted(folder) and not record.converted:
+        made = {name: _seen(folder / name) for name in _files(folder) if not name.startswith(".")}
+        return record.model_copy(update={"converted": made})
+    return record
 
 
 def shortage(plans: Sequence[Plan], hub: Hub, models_dir: Path) -> tuple[int, int] | None:
@@ -84,7 +126,11 @@ def bring(hub: Hub, plan: Plan, begin: Begin) -> None:
     (folder / _PARTS).mkdir(parents=True, exist_ok=True)
     earlier = read_record(folder)
     same = earlier is not None and earlier.revision == listing.revision
-    record = Pinned(revision=listing.revision, files={**(earlier.files if earlier and same else {}), **plan.here})
+    record = Record(
+        revision=listing.revision,
+        files={**(earlier.files if earlier and same else {}), **plan.here},
+        converted=earlier.converted if earlier and len(plan.here) == len(listing.files) else {},
+    )
     for file in listing.files:
         path = folder / file.name
         if file.name not in plan.here:
@@ -98,6 +144,7 @@ def bring(hub: Hub, plan: Plan, begin: Begin) -> None:
             write_record(folder, record)
     write_record(folder, record)
     shutil.rmtree(folder / _PARTS)
+    write_record(folder, _convert(folder, record))
 
 
 def _obtain(hub: Hub, plan: Plan, file: RemoteFile, begin: Begin) -> str:
@@ -126,32 +173,41 @@ def _hold_to_lock(plan: Plan, name: str, seen: Seen) -> None:
         )
 
 
-Verdict = Literal["good", "missing", "damaged", "unknown"]
+Verdict = Literal["good", "missing", "damaged", "other", "unknown"]
+"""other: sound, but not what the lock pins. unknown: nobody saw its hash."""
 
 
 def verify(repository: Repository, models_dir: Path, locked: Pinned | None) -> Iterator[tuple[str, Verdict]]:
     """Every file that the repository was fetched with, or the lock has, by hash. Reads all of them.
 
-    "unknown": nobody saw its hash. What is damaged loses its place in the record, so that the next fetch replaces it.
-    Raises LockError.
+    What is damaged loses its place in the record, so that the next fetch replaces it. Raises LockError.
     """
     folder = models_dir / repository.name
     record = read_record(folder)
-    expected = dict(locked.files if locked else record.files if record else {})
-    names = {name for name in (*expected, *_files(folder)) if repository.wants(name)}
-    for name in sorted(names):
-        path, seen = folder / name, expected.get(name)
+    seen = record.here if record else {}
+    pinned = locked.files if locked else {}
+    expected = seen if record and record.converted else {**pinned, **seen}
+    for name in sorted(name for name in {*expected, *_files(folder)} if repository.wants(name)):
+        path = folder / name
         if not path.is_file():
             yield name, "missing"
-        elif seen is None:
+        elif name not in expected:
             yield name, "unknown"
-        elif RemoteFile(name, seen.bytes, seen.sha256, "").check(path):
-            yield name, "good"
+        elif _seen(path) == expected[name]:
+            yield name, "good" if _as_pinned(name, record, pinned) else "other"
         else:
             if record is not None:
                 record = record.without(name)
                 write_record(folder, record)
             yield name, "damaged"
+
+
+def _as_pinned(name: str, record: Record | None, pinned: Mapping[str, Seen]) -> bool:
+    """A converted copy is what the lock pins if all that it was made from is."""
+    if record is None:
+        return True
+    names = record.files if record.converted else [name]
+    return all(record.files.get(each) == pinned[each] for each in names if each in pinned)
 
 
 def remove(repository: Repository, models_dir: Path, others: Sequence[Repository]) -> int:

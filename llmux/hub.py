@@ -53,14 +53,9 @@ class RemoteFile:
         """The SHA-256 of a local file if it is this one, else None. Reads all of it."""
         if path.stat().st_size != self.bytes:
             return None
-        sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % self.bytes, usedforsecurity=False)
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                sha256.update(block)
-                if self.sha256 is None:
-                    git.update(block)
-        same = git.hexdigest() == self.blob_id if self.sha256 is None else sha256.hexdigest() == self.sha256
-        return sha256.hexdigest() if same else None
+        sha256 = sha256_of(path)
+        same = sha256 == self.sha256 if self.sha256 else _git_blob(path) == self.blob_id
+        return sha256 if same else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +122,17 @@ class Hub:
                 expected_size=file.bytes,
                 tqdm_class=_told(advance),
             )
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _git_blob(path: Path) -> str:
+    """git's own hash of a file: only of small ones, which are read whole."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def take(source: Path, target: Path) -> None:

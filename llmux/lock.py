@@ -35,11 +35,28 @@ class Pinned(BaseModel):
     revision: str
     files: Mapping[str, Seen]
 
-    def with_file(self, name: str, seen: Seen) -> "Pinned":
-        return Pinned(revision=self.revision, files={**self.files, name: seen})
 
-    def without(self, name: str) -> "Pinned":
-        return Pinned(revision=self.revision, files={key: seen for key, seen in self.files.items() if key != name})
+class Record(Pinned):
+    """What a fetch saw, and what was made of it. converted: the files that lie there instead; empty: it was not"""
+
+    converted: Mapping[str, Seen] = {}
+
+    @property
+    def pinned(self) -> Pinned:
+        return Pinned(revision=self.revision, files=self.files)
+
+    @property
+    def here(self) -> Mapping[str, Seen]:
+        """What the folder should hold."""
+        return self.converted or self.files
+
+    def with_file(self, name: str, seen: Seen) -> "Record":
+        return Record(revision=self.revision, files={**self.files, name: seen})
+
+    def without(self, name: str) -> "Record":
+        """A converted copy is whole or nothing: it is made from all files."""
+        kept = {} if self.converted else {key: seen for key, seen in self.files.items() if key != name}
+        return Record(revision=self.revision, files=kept)
 
 
 _LOCK = TypeAdapter(dict[str, Pinned])
@@ -64,18 +81,18 @@ def write_lock(config: Config, lock: Mapping[str, Pinned]) -> None:
     _write(lock_path(config), _LOCK.dump_json(dict(sorted(lock.items())), indent=1))
 
 
-def read_record(folder: Path) -> Pinned | None:
+def read_record(folder: Path) -> Record | None:
     """What was fetched into a folder; None where nothing was. Raises LockError."""
     path = folder / _RECORD
     try:
-        return Pinned.model_validate_json(path.read_bytes())
+        return Record.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError):
         raise LockError(f"{_RECORD} of {folder.name} cannot be read; remove it, and fetch again") from None
 
 
-def write_record(folder: Path, record: Pinned) -> None:
+def write_record(folder: Path, record: Record) -> None:
     _write(folder / _RECORD, record.model_dump_json(indent=1).encode())
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from llmux.config import Config, Model
 from llmux.errors import WeightsMissing
@@ -106,14 +106,20 @@ def model_repository(model: Model) -> Repository | None:
     return Repository(model.weights, _TRANSFORMERS_PATTERNS)
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """A checkpoint's config.json; empty where there is none that can be read."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
 def kernel_repositories(model: Model, models_dir: Path) -> list[Repository]:
     """The kernels that a transformers model asks for, by its config.json: none as long as that is not there."""
     if model.runtime != "transformers" or model.weights is None:
         return []
-    try:
-        config = json.loads((models_dir / model.weights / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
+    config = read_config(models_dir / model.weights)
     asked = ((config.get("quantization_config") or {}).get("quant_method"), config.get("model_type"))
     return [repository for key, repository in _KERNELS.items() if key in asked]
 

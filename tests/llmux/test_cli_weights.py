@@ -84,8 +84,8 @@ def test_from_an_empty_folder_to_a_verified_and_locked_one(remote: StandIn, fold
     weights(remote, folder, "fetch", "open")
     weights(remote, folder, "verify")
     weights(remote, folder, "fetch", "open", "--latest")
-    damaged = weights(remote, folder, "verify", "open", code=1)
-    assert "damaged  open: org/open/model.safetensors" in damaged
+    other = weights(remote, folder, "verify", "open", code=1)
+    assert "other    open: org/open/model.safetensors" in other
     weights(remote, folder, "lock")
     assert json.loads((folder / "litellm_config.lock.json").read_text())["org/open"]["revision"] == commit
 

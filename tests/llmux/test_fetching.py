@@ -6,9 +6,11 @@ import huggingface_hub.constants
 import pytest
 
 from llmux import fetching
-from llmux.hub import Hub, HubError
+from llmux.hub import Advance, Hub, HubError
 from llmux.lock import Pinned, Seen, read_record
 from llmux.weights import Repository
+from providers import mxfp4
+from tests import checkpoints
 from tests.hub import StandIn, git_blob, hub
 
 NAME = "org/model"
@@ -38,7 +40,7 @@ def models(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def unseen(name: str, size: int, held: int) -> fetching.Advance:
+def unseen(name: str, size: int, held: int) -> Advance:
     return lambda more: None
 
 
@@ -50,7 +52,7 @@ def fetch(remote: StandIn, models: Path, begin: fetching.Begin = unseen, locked:
 def interrupted_after(chunks: int) -> fetching.Begin:
     """Ctrl-C while the weights come."""
 
-    def begin(name: str, size: int, held: int) -> fetching.Advance:
+    def begin(name: str, size: int, held: int) -> Advance:
         left = [chunks]
 
         def advance(more: int) -> None:
@@ -101,7 +103,7 @@ def test_an_interrupted_fetch_goes_on_where_it_was(remote: StandIn, models: Path
         fetch(remote, models, interrupted_after(3))
     begun: list[tuple[str, int, int]] = []
 
-    def begin(name: str, size: int, held: int) -> fetching.Advance:
+    def begin(name: str, size: int, held: int) -> Advance:
         begun.append((name, size, held))
         return lambda more: None
 
@@ -209,7 +211,7 @@ def test_the_lock_pins_the_revision(remote: StandIn, models: Path) -> None:
     fetch(remote, models)
     assert (models / NAME / "model.safetensors").read_bytes() == WEIGHTS[::-1]
     assert verdicts(models) == GOOD
-    assert verdicts(models, locked) == {**GOOD, "model.safetensors": "damaged"}
+    assert verdicts(models, locked) == {**GOOD, "model.safetensors": "other"}
 
 
 def test_what_is_not_what_the_lock_pins_takes_no_place(remote: StandIn, models: Path) -> None:
@@ -237,6 +239,57 @@ def test_files_that_another_model_needs_are_not_removed(remote: StandIn, models:
     assert verdicts(models) == {"config.json": "good"}
     fetching.remove(MODEL, models, [])
     assert not (models / NAME).exists()
+
+
+@pytest.fixture
+def unpacked(remote: StandIn, tmp_path: Path) -> str:
+    """The commit of a tiny gpt-oss in plain numbers."""
+    checkpoints.write_gpt_oss(tmp_path / "published")
+    return remote.publish(NAME, {path.name: path.read_bytes() for path in (tmp_path / "published").iterdir()})
+
+
+def test_a_gpt_oss_that_was_published_unpacked_is_packed_once(remote: StandIn, models: Path, unpacked: str) -> None:
+    fetch(remote, models)
+    assert mxfp4.was_converted(models / NAME)
+    record = read_record(models / NAME)
+    assert record is not None
+    published = remote.of(NAME)[unpacked]
+    assert {name: seen.bytes for name, seen in record.files.items()} == {
+        name: len(content) for name, content in published.items() if MODEL.wants(name)
+    }
+    assert set(verdicts(models, record.pinned).values()) == {"good"}
+    remote.asked.clear()
+    fetch(remote, models, locked=record.pinned)
+    assert remote.asked == []
+    assert read_record(models / NAME) == record
+
+
+def test_a_damaged_packed_copy_is_made_anew_from_what_was_published(
+    remote: StandIn, models: Path, unpacked: str
+) -> None:
+    fetch(remote, models)
+    whole = (models / NAME / "model.safetensors").read_bytes()
+    (models / NAME / "model.safetensors").write_bytes(bytes(len(whole)))
+    assert verdicts(models)["model.safetensors"] == "damaged"
+    fetch(remote, models)
+    assert (models / NAME / "model.safetensors").read_bytes() == whole
+    assert set(verdicts(models).values()) == {"good"}
+
+
+def test_packing_needs_room_beside_what_was_fetched(
+    remote: StandIn, models: Path, unpacked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage:
+        free = 1000
+
+    monkeypatch.setattr("llmux.fetching.shutil.disk_usage", lambda path: Usage)
+    with pytest.raises(HubError, match="is to be packed"):
+        fetch(remote, models)
+    monkeypatch.undo()
+    remote.asked.clear()
+    fetch(remote, models)
+    assert remote.asked == []
+    assert mxfp4.was_converted(models / NAME)
 
 
 def test_two_fetches_into_one_folder_do_not_meet(models: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from llmux.config import Config, load_config
-from llmux.lock import LockError, Pinned, Seen, lock_path, read_lock, read_record, write_lock, write_record
+from llmux.lock import LockError, Pinned, Record, Seen, lock_path, read_lock, read_record, write_lock, write_record
 
 SHIPPED = Path(__file__).parents[2] / "litellm_config.yaml"
 PINNED = Pinned(revision="0" * 40, files={"config.json": Seen(bytes=2, sha256="1" * 64)})
@@ -25,10 +25,20 @@ def test_a_lock_lies_beside_its_configuration_and_says_what_was_written(config: 
 
 def test_a_record_grows_and_shrinks_by_files(tmp_path: Path) -> None:
     assert read_record(tmp_path) is None
-    more = PINNED.with_file("model.safetensors", Seen(bytes=3, sha256="2" * 64))
+    record = Record(revision=PINNED.revision, files=PINNED.files)
+    more = record.with_file("model.safetensors", Seen(bytes=3, sha256="2" * 64))
     write_record(tmp_path, more)
     assert read_record(tmp_path) == more
-    assert more.without("model.safetensors") == PINNED
+    assert more.without("model.safetensors") == record
+    assert record.pinned == PINNED
+
+
+def test_a_converted_copy_is_whole_or_nothing() -> None:
+    packed = {"config.json": Seen(bytes=3, sha256="3" * 64)}
+    record = Record(revision=PINNED.revision, files=PINNED.files, converted=packed)
+    assert record.here == packed
+    assert record.pinned == PINNED
+    assert record.without("config.json").files == {}
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"a": {}}', '{"a": {"revision": "1", "files": {"b": {"bytes": "x"}}}}'])
