@@ -88,7 +88,7 @@ def stream(proxy: httpx.Client, **how: Any) -> Any:
 
 def test_a_stream_comes_while_the_model_still_writes(proxy: httpx.Client, gateway: Gateway) -> None:
     with stream(proxy, max_tokens=3000, logit_bias={"0": -100, "2": -100}) as answer:
-        pieces = (json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line)
+        pieces = (json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line.startswith("data: {"))
         next(piece for piece in pieces if piece["choices"][0]["delta"].get("content"))
         assert gateway.vram()["models"]["chat"]["leases"] == 1
 
