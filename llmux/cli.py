@@ -92,5 +92,31 @@ def check(config_path: Path) -> None:
         click.echo(f"{name:42} {virtual.physical:28} {state}")
 
 
+@main.command("bench")
+@config_option
+@port_option
+@click.argument("model", metavar="MODEL")
+def time_model(config_path: Path, port: int | None, model: str) -> None:
+    """Time a physical model in the running gateway, and say whether it is fast enough.
+
+    What chats or listens is timed on the GPU and on the CPU, what speaks against the clock. The gateway serves nobody
+    else meanwhile, and refuses while it serves somebody. Ends with 1 unless the model passes.
+
+    \b
+    Example:
+      python -m llmux bench qwen3.5-4b
+    """
+    config = load(config_path)
+    try:
+        gateway = RunningGateway.of(config, port)
+        answer_s = config.settings.limits.request_s
+        report = gateway.post("/admin/test/performance", {"physical_model_id": model}, answer_s=answer_s)
+    except (ValueError, NoAnswer) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(json.dumps(report, indent=2))
+    if not report["pass"]:
+        raise SystemExit(1)
+
+
 main.add_command(keys)
 main.add_command(weights)
