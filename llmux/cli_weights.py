@@ -198,11 +198,15 @@ def verify(config_path: Path, models: tuple[str, ...]) -> None:
     with _told():
         lock = read_lock(config)
         for name in _chosen(config, models):
+            found = {str(path): "missing" for path in missing_files(config.settings.models[name], config.models_dir)}
             for repository in _repositories(config, name):
                 verdicts = list(fetching.verify(repository, config.models_dir, lock.get(repository.name)))
-                for file, verdict in verdicts or [("nothing", "missing")]:
-                    bad += verdict != "good"
-                    click.echo(f"{verdict:8} {name}: {repository.name}/{file}")
+                found |= {f"{repository.name}/{file}": verdict for file, verdict in verdicts}
+                if not any(path.startswith(f"{repository.name}/") for path in found):
+                    found[repository.name] = "missing"
+            for path, verdict in found.items():
+                bad += verdict != "good"
+                click.echo(f"{verdict:8} {name}: {path}")
     if bad:
         raise click.ClickException(f"{bad} files are not as they should be: python -m llmux weights fetch")
 

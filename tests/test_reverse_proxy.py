@@ -109,3 +109,13 @@ def test_speech_is_whole_behind_the_proxy(proxy: httpx.Client) -> None:
     answer = proxy.post("/v1/audio/speech", json=body)
     assert answer.headers["content-type"] == "audio/wav"
     assert answer.content[:4] == b"RIFF"
+
+
+def test_behind_the_proxy_a_performance_test_is_the_machines_own_affair(proxy: httpx.Client, gateway: Gateway) -> None:
+    order = {"physical_model_id": "not-there"}
+    assert proxy.post("/admin/test/performance", json=order).status_code == 404
+    with gateway.http() as http:
+        known = http.post("/admin/test/performance", json=order)
+    assert (known.status_code, known.json()["error"]["code"]) == (404, "model_not_found")
+    with gateway.http(key="sk-wrong") as http:
+        assert http.post("/admin/test/performance", json=order).status_code == 401

@@ -72,6 +72,7 @@ def test_from_an_empty_folder_to_a_verified_and_locked_one(remote: StandIn, fold
     assert "its package" in listed
     assert "no: config.json, model.safetensors" in listed
 
+    assert "missing  open: org/open/model.safetensors" in weights(remote, folder, "verify", "open", code=1)
     said = weights(remote, folder, "fetch", code=1)
     assert "open: complete" in said
     assert "gated: org/gated is gated: accept its terms" in said
