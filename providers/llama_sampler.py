@@ -1,12 +1,35 @@
 """The sampler of `providers.sampler` as a chain of llama.cpp's own."""
 
+import ctypes
 from collections.abc import Sequence
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
 
 from providers.runtime import Sampling
-from providers.sampler import GREEDY, drawn_seed
+from providers.sampler import GREEDY, drawn_seed, filled
+
+_DEFAULTS = Sampling(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, repetition_penalty=1.0)
+"""llama.cpp's own, for a GGUF whose general.sampling.* says nothing."""
+
+
+def defaults_of(model: Any) -> Sampling:
+    """What this llama_model wants where a request says nothing."""
+    top_k = _number(model, "top_k")
+    own = Sampling(
+        temperature=_number(model, "temp"),
+        top_k=None if top_k is None else int(top_k),
+        top_p=_number(model, "top_p"),
+        min_p=_number(model, "min_p"),
+        repetition_penalty=_number(model, "penalty_repeat"),
+    )
+    return filled(own, _DEFAULTS)
+
+
+def _number(model: Any, name: str) -> float | None:
+    value = ctypes.create_string_buffer(64)
+    length = llama.llama_model_meta_val_str(model, f"general.sampling.{name}".encode(), value, len(value))
+    return float(value.value) if length > 0 else None
 
 
 class LlamaSampler:

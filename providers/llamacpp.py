@@ -6,7 +6,6 @@ on the worker's thread.
 """
 
 import codecs
-import ctypes
 import logging
 import os
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ import llama_cpp.llama_cpp as llama
 from llmux.config import Model
 from llmux.errors import ContextLengthExceeded, InvalidRequest, LlmuxError, LoadFailed, WeightsMissing
 from providers import llama_log
-from providers.llama_sampler import LlamaSampler
+from providers.llama_sampler import LlamaSampler, defaults_of
 from providers.llama_vocabulary import LlamaVocabulary
 from providers.pace import paced
 from providers.projector import Picture, Projector, image_token
@@ -34,9 +33,6 @@ _BATCH = 256
 """Prompt tokens computed in one step: a prompt is cancelled between two of them, and more gain little speed."""
 
 _SEQUENCE = 0
-
-_DEFAULTS = Sampling(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, repetition_penalty=1.0)
-"""llama.cpp's own, for a GGUF whose general.sampling.* says nothing."""
 
 
 async def load(model: Model, folder: Path) -> "LlamaCpp":
@@ -110,7 +106,7 @@ class LlamaCpp:
         self._context = self._create_context()
         self._memory = llama.llama_get_memory(self._context)
         self._batch = llama.llama_batch_init(_BATCH, 0, 1)
-        self._defaults = self._read_defaults()
+        self._defaults = defaults_of(self._model)
         if projector is not None:
             self._open_projector(projector)
 
@@ -155,23 +151,6 @@ class LlamaCpp:
         if wanted > trained:
             _logger.info("%s: context %d instead of %d: it was trained with no more", self._name, trained, wanted)
         return min(wanted, trained)
-
-    def _read_defaults(self) -> Sampling:
-        top_k = self._read_number("top_k")
-        own = Sampling(
-            temperature=self._read_number("temp"),
-            top_k=None if top_k is None else int(top_k),
-            top_p=self._read_number("top_p"),
-            min_p=self._read_number("min_p"),
-            repetition_penalty=self._read_number("penalty_repeat"),
-        )
-        return filled(own, _DEFAULTS)
-
-    def _read_number(self, name: str) -> float | None:
-        value = ctypes.create_string_buffer(64)
-        key = f"general.sampling.{name}".encode()
-        length = llama.llama_model_meta_val_str(self._model, key, value, len(value))
-        return float(value.value) if length > 0 else None
 
     def _generate(
         self, prompt: str, sampling: Sampling, images: Sequence[Image], cancelled: Cancelled

@@ -505,10 +505,7 @@ def test_a_key_sees_itself_and_no_other_key(gateway: Gateway, new_key: Callable[
             assert refusal(http.get(path)) == (403, "admin_key_needed")
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["generate", "service-account/generate", "update", "bulk_update", "delete", "block", "unblock", "regenerate"],
-)
+@pytest.mark.parametrize("path", ["generate", "update", "delete", "block", "unblock"])
 def test_a_key_can_change_no_key_not_even_itself(gateway: Gateway, new_key: Callable[..., str], path: str) -> None:
     mine, other = new_key(), new_key()
     with gateway.http(mine) as http:
@@ -543,7 +540,7 @@ def test_without_the_database_known_keys_are_served_and_others_are_asked_to_come
                 pool.submit(admin.get, "/key/list"),
             ]
             for answer in (each.result() for each in asked):
-                assert refusal(answer) == (503, "database_unavailable")
+                assert refusal(answer) == (503, "database_unavailable"), answer.text
                 assert int(answer.headers["retry-after"]) > 0
     finally:
         for process in processes:
