@@ -112,7 +112,7 @@ def shortage(plans: Sequence[Plan], hub: Hub, models_dir: Path) -> tuple[int, in
     models_dir.mkdir(parents=True, exist_ok=True)
     to_come: dict[Path, int] = {}
     for each in plans:
-        for file in each.listing.files:
+        for file in [file for file in each.listing.files if file.name not in each.here]:
             cached = hub.cached(each.listing, file)
             if cached is None or cached.stat().st_dev != models_dir.stat().st_dev:
                 to_come[each.folder / file.name] = file.bytes - each.held_bytes(file)
@@ -132,15 +132,17 @@ def bring(hub: Hub, plan: Plan, begin: Begin) -> None:
         converted=earlier.converted if earlier and len(plan.here) == len(listing.files) else {},
     )
     for file in listing.files:
-        path = folder / file.name
+        path, seen = folder / file.name, plan.here.get(file.name)
+        sha256 = file.check(path) if seen is None and path.is_file() else None
+        comes = seen is None and sha256 is None
+        if seen is None:
+            seen = Seen(bytes=file.bytes, sha256=sha256 or _obtain(hub, plan, file, begin))
+        _hold_to_lock(plan, file.name, seen)
+        if comes:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            plan.part(file).replace(path)
         if file.name not in plan.here:
-            sha256 = (file.check(path) if path.is_file() else None) or _obtain(hub, plan, file, begin)
-            record = record.with_file(file.name, Seen(bytes=file.bytes, sha256=sha256))
-        _hold_to_lock(plan, file.name, record.files[file.name])
-        if file.name not in plan.here:
-            if (part := plan.part(file)).is_file():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                part.replace(path)
+            record = record.with_file(file.name, seen)
             write_record(folder, record)
     write_record(folder, record)
     shutil.rmtree(folder / _PARTS)

@@ -1,6 +1,7 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub.constants
 import pytest
@@ -145,6 +146,14 @@ def test_files_that_somebody_else_put_there_are_taken_if_they_are_the_same(remot
     assert verdicts(models) == GOOD
 
 
+def test_a_whole_file_is_not_replaced_by_what_was_left_of_a_fetch(remote: StandIn, models: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fetch(remote, models, interrupted_after(3))
+    (models / NAME / "model.safetensors").write_bytes(WEIGHTS)
+    fetch(remote, models)
+    assert verdicts(models) == GOOD
+
+
 def test_the_hugging_face_cache_is_used_and_left_as_it_is(remote: StandIn, models: Path, tmp_path: Path) -> None:
     commit = next(iter(remote.of(NAME)))
     snapshot = tmp_path / "cache" / "models--org--model" / "snapshots" / commit
@@ -178,10 +187,7 @@ def test_a_full_disk_is_foreseen(remote: StandIn, models: Path, monkeypatch: pyt
     assert fetching.shortage([plan], here, models) is None
     whole = len(WEIGHTS) + len(FILES["config.json"])
 
-    class Usage:
-        free = whole - 1
-
-    monkeypatch.setattr("llmux.fetching.shutil.disk_usage", lambda path: Usage)
+    monkeypatch.setattr("llmux.fetching.shutil.disk_usage", lambda path: SimpleNamespace(free=whole - 1))
     assert fetching.shortage([plan, plan], here, models) == (whole, whole - 1)
     part = plan.part(plan.listing.files[-1])
     part.parent.mkdir(parents=True)
@@ -259,6 +265,10 @@ def test_a_gpt_oss_that_was_published_unpacked_is_packed_once(remote: StandIn, m
     }
     assert set(verdicts(models, record.pinned).values()) == {"good"}
     remote.asked.clear()
+    here = Hub(remote.url)
+    with pytest.MonkeyPatch.context() as full:
+        full.setattr("llmux.fetching.shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+        assert fetching.shortage([fetching.plan(here, MODEL, models, None)], here, models) is None
     fetch(remote, models, locked=record.pinned)
     assert remote.asked == []
     assert read_record(models / NAME) == record
@@ -279,10 +289,7 @@ def test_a_damaged_packed_copy_is_made_anew_from_what_was_published(
 def test_packing_needs_room_beside_what_was_fetched(
     remote: StandIn, models: Path, unpacked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Usage:
-        free = 1000
-
-    monkeypatch.setattr("llmux.fetching.shutil.disk_usage", lambda path: Usage)
+    monkeypatch.setattr("llmux.fetching.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(HubError, match="is to be packed"):
         fetch(remote, models)
     monkeypatch.undo()
