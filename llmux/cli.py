@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from llmux.cli_keys import keys
+from llmux.cli_weights import weights
 from llmux.options import config_option, load, port_option
 from llmux.running import NoAnswer, RunningGateway
 from llmux.secrets import master_key
@@ -18,8 +19,9 @@ def main() -> None:
 
 @main.command()
 @config_option
+@click.option("--host", help="Listen here instead of llmux.host, as a container must.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Listen here instead of llmux.port.")
-def serve(config_path: Path, port: int | None) -> None:
+def serve(config_path: Path, host: str | None, port: int | None) -> None:
     """Start the gateway and serve until it is told to stop (Ctrl-C, or SIGTERM).
 
     \b
@@ -39,7 +41,8 @@ def serve(config_path: Path, port: int | None) -> None:
     from vram.device import DeviceError
 
     try:
-        serving.serve(config, key, config.settings.port if port is None else port)
+        settings = config.settings
+        serving.serve(config, key, host or settings.host, settings.port if port is None else port)
     except (DatabaseError, DeviceError, ValueError) as error:
         raise click.ClickException(str(error)) from None
 
@@ -89,39 +92,31 @@ def check(config_path: Path) -> None:
         click.echo(f"{name:42} {virtual.physical:28} {state}")
 
 
-main.add_command(keys)
-
-
-@main.group()
-def weights() -> None:
-    """The files of the models."""
-
-
-@weights.command("fetch")
+@main.command("bench")
 @config_option
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-def weights_fetch(config_path: Path, models: tuple[str, ...]) -> None:
-    """Fetch the weights of physical models from Hugging Face; goes on where it stopped.
+@port_option
+@click.argument("model", metavar="MODEL")
+def time_model(config_path: Path, port: int | None, model: str) -> None:
+    """Time a physical model in the running gateway, and say whether it is fast enough.
+
+    What chats or listens is timed on the GPU and on the CPU, what speaks against the clock. The gateway serves nobody
+    else meanwhile, and refuses while it serves somebody. Ends with 1 unless the model passes.
 
     \b
     Example:
-      python -m llmux weights fetch qwen3.5-4b cohere-transcribe
+      python -m llmux bench qwen3.5-4b
     """
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
-
-    from llmux.weights import fetch
-
     config = load(config_path)
-    for name in models:
-        if name not in config.settings.models:
-            raise click.ClickException(f"there is no physical model {name!r} under llmux.models")
-    for name in models:
-        click.echo(f"fetching {name}", err=True)
-        try:
-            fetch(config.settings.models[name], config.models_dir)
-        except GatedRepoError:
-            raise click.ClickException(
-                f"{name} is gated: accept its terms on its Hugging Face page, then set HF_TOKEN and try again"
-            ) from None
-        except (HfHubHTTPError, OSError) as error:
-            raise click.ClickException(f"{name} could not be fetched ({type(error).__name__}); try again") from None
+    try:
+        gateway = RunningGateway.of(config, port)
+        answer_s = config.settings.limits.request_s
+        report = gateway.post("/admin/test/performance", {"physical_model_id": model}, answer_s=answer_s)
+    except (ValueError, NoAnswer) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(json.dumps(report, indent=2))
+    if not report["pass"]:
+        raise SystemExit(1)
+
+
+main.add_command(keys)
+main.add_command(weights)

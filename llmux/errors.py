@@ -18,6 +18,7 @@
     │   └── WeightsMissing          404
     ├── RequestTooLarge             413
     ├── RateLimited                 429  carries Retry-After
+    ├── GpuMissing                  501  only a GPU could do it, and there is none
     ├── RuntimeMissing              501  the model's runtime is not part of this installation
     └── Unavailable                 503  retry later: every one carries Retry-After
         ├── QueueFull               503
@@ -153,6 +154,12 @@ class RuntimeMissing(LlmuxError):
     status_code = 501
     type = "runtime_missing"
     code = "runtime_missing"
+
+
+class GpuMissing(LlmuxError):
+    status_code = 501
+    type = "gpu_missing"
+    code = "gpu_missing"
 
 
 class Unavailable(LlmuxError):

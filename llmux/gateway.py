@@ -32,6 +32,7 @@ from llmux.intake import Intake
 from llmux.keys import KeyFile
 from llmux.litellm_settings import litellm_config
 from llmux.metrics import ArbiterMetrics
+from llmux.performance_route import performance_route
 from llmux.routes import key_of, routes, tell
 from llmux.secrets import write_private
 from llmux.surface import Surface
@@ -78,7 +79,7 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     if not has_database:
         proxy_server.user_custom_auth = authentication(master_key, KeyFile(config.state_dir))
     own = routes(arbiter, config, metrics, may_use, names, started_s=int(time.time()))
-    app.router.routes[:0] = own.routes
+    app.router.routes[:0] = [*own.routes, *performance_route(leased, config).routes]
     app.add_exception_handler(LlmuxError, tell)
     litellm.require_auth_for_metrics_endpoint = False  # our /metrics asks for any key, LiteLLM's for its admin's
     keys = _client_keys(app, master_key, config.state_dir) if has_database else _nothing

@@ -9,6 +9,7 @@ from typing import Any
 
 from llmux.config import PROVIDER, Config, Task
 from llmux.secrets import UI_PASSWORD_VARIABLE, ui_password
+from llmux.weights import local_kernels
 
 ENVIRONMENT: Mapping[str, str] = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or each start spends 10 s on looking for a newer one
@@ -72,9 +73,11 @@ def environment(config: Config) -> Mapping[str, str]:
     Raises ValueError for a secret that cannot be used.
     """
     origins = {"LITELLM_CORS_ORIGINS": ",".join(config.settings.cors_origins) or ","}  # LiteLLM takes "" for any origin
+    kernels = local_kernels(config.settings.models.values(), config.models_dir)
+    shared = {**ENVIRONMENT, **origins, **({"LOCAL_KERNELS": kernels} if kernels else {})}
     if config.settings.database == "none":
-        return {**ENVIRONMENT, **origins, "DISABLE_ADMIN_UI": "True"}
-    return {**ENVIRONMENT, **origins, UI_PASSWORD_VARIABLE: ui_password(config.state_dir)}
+        return {**shared, "DISABLE_ADMIN_UI": "True"}
+    return {**shared, UI_PASSWORD_VARIABLE: ui_password(config.state_dir)}
 
 
 def litellm_config(config: Config) -> dict[str, Any]:

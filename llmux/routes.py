@@ -74,6 +74,19 @@ class PinOrder(Order):
 T = TypeVar("T", bound=Order)
 
 
+async def order_of(kind: type[T], request: Request, key: UserAPIKeyAuth, config: Config) -> T:
+    """Raises LlmuxError for another key than the admin's, a body that is no such order, and unknown models."""
+    require_administrator(key)
+    order = parse(kind, await request.body())
+    if order.model not in config.settings.models:
+        raise ModelNotFound(
+            f"there is no physical model {order.model!r}; GET /vram lists them, "
+            "and GET /v1/models the names that clients use",
+            param="model",
+        )
+    return order
+
+
 def routes(
     arbiter: Arbiter[Any],
     config: Config,
@@ -99,18 +112,6 @@ def routes(
     def state_of(model: str) -> dict[str, Any]:
         return {"model": model, **vram_report()["models"][model]}
 
-    async def order_of(kind: type[T], request: Request, key: UserAPIKeyAuth) -> T:
-        """Raises LlmuxError for another key than the admin's, a body that is no such order, and unknown models."""
-        require_administrator(key)
-        order = parse(kind, await request.body())
-        if order.model not in config.settings.models:
-            raise ModelNotFound(
-                f"there is no physical model {order.model!r}; GET /vram lists them, "
-                "and GET /v1/models the names that clients use",
-                param="model",
-            )
-        return order
-
     @router.get("/health")
     async def health() -> dict[str, Any]:
         return health_report(arbiter.snapshot())
@@ -122,7 +123,7 @@ def routes(
     @router.post("/vram/load")
     async def load(request: Request, key: Key) -> dict[str, Any]:
         with errors_noted():
-            order = await order_of(Order, request, key)
+            order = await order_of(Order, request, key, config)
             require_weights(order.model, config)
             try:
                 await arbiter.load(order.model)
@@ -133,7 +134,7 @@ def routes(
     @router.post("/vram/unload")
     async def unload(request: Request, key: Key) -> dict[str, Any]:
         with errors_noted():
-            order = await order_of(Order, request, key)
+            order = await order_of(Order, request, key, config)
             try:
                 await arbiter.unload(order.model)
             except Busy as busy:
@@ -145,7 +146,7 @@ def routes(
     @router.post("/vram/pin")
     async def pin(request: Request, key: Key) -> dict[str, Any]:
         with errors_noted():
-            order = await order_of(PinOrder, request, key)
+            order = await order_of(PinOrder, request, key, config)
             arbiter.pin(order.model, order.pinned)
             return state_of(order.model)
 

@@ -33,17 +33,17 @@ class RunningGateway:
         """What it answers. Raises NoAnswer."""
         return self._ask("GET", path, params=query)
 
-    def post(self, path: str, body: Any) -> Any:
-        """What it answers. Raises NoAnswer."""
-        return self._ask("POST", path, json=body)
+    def post(self, path: str, body: Any, *, answer_s: float = _ANSWER_S) -> Any:
+        """What it answers, within answer_s seconds. Raises NoAnswer."""
+        return self._ask("POST", path, answer_s, json=body)
 
-    def _ask(self, method: str, path: str, **more: Any) -> Any:
+    def _ask(self, method: str, path: str, answer_s: float = _ANSWER_S, **more: Any) -> Any:
         headers = {"Authorization": f"Bearer {self._key}"}
         try:
-            answer = httpx.request(method, self.url + path, headers=headers, timeout=_ANSWER_S, trust_env=False, **more)
+            answer = httpx.request(method, self.url + path, headers=headers, timeout=answer_s, trust_env=False, **more)
         except httpx.TimeoutException:
             raise NoAnswer(
-                f"the gateway at {self.url} took longer than {_ANSWER_S:.0f} s to answer; its log may say why"
+                f"the gateway at {self.url} took longer than {answer_s:.0f} s to answer; its log may say why"
             ) from None
         except httpx.HTTPError:
             raise NoAnswer(f"no gateway answers at {self.url}; start it: python -m llmux serve") from None

@@ -17,7 +17,7 @@ from llmux.secrets import DATABASE_URL_VARIABLE, database_url
 from llmux.server import Server
 
 
-def serve(config: Config, master_key: str, port: int) -> None:
+def serve(config: Config, master_key: str, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT. Ends the process by itself where that did not go well, with an exit code above 0.
 
     Raises DatabaseError, vram.device.DeviceError, and ValueError for a secret that cannot be used.
@@ -26,13 +26,13 @@ def serve(config: Config, master_key: str, port: int) -> None:
     loop_factory = uvicorn.Config("").get_loop_factory()
     with only_one(config.state_dir), asyncio.Runner(loop_factory=loop_factory) as runner:
         try:
-            server = runner.run(_serve(config, master_key, port))
+            server = runner.run(_serve(config, master_key, host, port))
         except asyncio.CancelledError:
             raise SystemExit(1) from None  # told to stop before it served
     server.end()
 
 
-async def _serve(config: Config, master_key: str, port: int) -> Server:
+async def _serve(config: Config, master_key: str, host: str, port: int) -> Server:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     _on_signals(lambda: loop.call_soon_threadsafe(task.cancel))
@@ -46,7 +46,7 @@ async def _serve(config: Config, master_key: str, port: int) -> Server:
         server = Server(
             uvicorn.Config(
                 built.app,
-                host=settings.host,
+                host=host,
                 port=port,
                 access_log=False,
                 log_config=None,

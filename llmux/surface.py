@@ -14,6 +14,7 @@ ROUTES = (
     "/vram/load",
     "/vram/unload",
     "/vram/pin",
+    "/admin/test/performance",
     "/v1/models",
     "/v1/models/*",
     "/v1/chat/completions",

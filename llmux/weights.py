@@ -1,8 +1,11 @@
-"""Which files a physical model needs below the models folder, which of them are missing, and how to fetch them."""
+"""Which files a physical model needs below the models folder, which of them are missing, and whence they come."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any, Literal
 
 from llmux.config import Config, Model
 from llmux.errors import WeightsMissing
@@ -21,6 +24,7 @@ _CHATTERBOX_FILES: Mapping[str, tuple[str, ...]] = {
 """What each class of chatterbox-tts 0.1.7 reads in `from_local`."""
 
 _TRANSFORMERS_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+"""No second copy in another format, such as *.bin or gpt-oss's original/ and metal/."""
 
 
 def needed_files(model: Model, models_dir: Path) -> list[Path]:
@@ -55,29 +59,72 @@ def require_weights(physical: str, config: Config) -> None:
         )
 
 
-def fetch_patterns(model: Model) -> Sequence[str]:
-    """What to fetch from the model's repository, and nothing beside it."""
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """One repository of the Hugging Face hub, as a model needs it; below the models folder it has its own name.
+
+    patterns: those without a slash are for its top folder alone
+    branch: what is fetched where the lock names no revision
+    """
+
+    name: str
+    patterns: tuple[str, ...]
+    kind: Literal["model", "kernel"] = "model"
+    branch: str = "main"
+
+    def wants(self, file: str) -> bool:
+        """Whether a file of the repository, by its path in it, is needed."""
+        if any(not part or part.startswith(".") for part in file.split("/")):
+            return False  # never up and out of the folder, nor onto llmux's own notes in it
+        return any(fnmatchcase(file, each) for each in self.patterns if "/" in each or "/" not in file)
+
+
+_KERNEL_PATTERNS = ("build/torch-cuda/*", "build/torch-universal/*")
+"""Kernels in Triton, which are compiled where they run: these builds hold Python alone and fit every torch."""
+
+_KERNELS: Mapping[str, Repository] = {
+    key: Repository(f"kernels-community/{name}", _KERNEL_PATTERNS, "kernel", branch)
+    for key, name, branch in (
+        ("fp8", "finegrained-fp8", "v4"),
+        ("mxfp4", "gpt-oss-triton-kernels", "v1"),
+        ("qwen3_5", "fla", "v2"),
+    )
+}
+"""By quantisation or model type: what transformers 5.23 would fetch at the first request, and in which version
+(integrations/hub_kernels.py, integrations/mxfp4.py)."""
+
+
+def model_repository(model: Model) -> Repository | None:
+    """Where a model's own files come from; None where the runtime's package holds them."""
+    if model.weights is None:
+        return None
     if model.runtime == "llama.cpp":
-        return [name for name in (model.file, model.projector) if name is not None]
+        return Repository(model.weights, tuple(name for name in (model.file, model.projector) if name is not None))
     if model.runtime == "chatterbox":
         tokenizer = ("*.json", "*.txt") if model.variant == "turbo" else ()
-        return [*_CHATTERBOX_FILES[model.variant or "default"], *tokenizer]
-    return _TRANSFORMERS_PATTERNS
+        return Repository(model.weights, (*_CHATTERBOX_FILES[model.variant or "default"], *tokenizer))
+    return Repository(model.weights, _TRANSFORMERS_PATTERNS)
 
 
-def fetch(model: Model, models_dir: Path) -> None:
-    """Fetch a model's files into the models folder, going on where an earlier fetch stopped. A gpt-oss that was
-    published unpacked is packed, and then takes a third of the room.
+def read_config(folder: Path) -> dict[str, Any]:
+    """A checkpoint's config.json; empty where there is none that can be read."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
-    Raises huggingface_hub's errors: GatedRepoError where the model's terms were not accepted, and the like.
-    """
-    from huggingface_hub import snapshot_download  # seconds to import, and only this command needs them
 
-    from providers import mxfp4
+def kernel_repositories(model: Model, models_dir: Path) -> list[Repository]:
+    """The kernels that a transformers model asks for, by its config.json: none as long as that is not there."""
+    if model.runtime != "transformers" or model.weights is None:
+        return []
+    config = read_config(models_dir / model.weights)
+    asked = ((config.get("quantization_config") or {}).get("quant_method"), config.get("model_type"))
+    return [repository for key, repository in _KERNELS.items() if key in asked]
 
-    if model.weights is None or mxfp4.was_converted(models_dir / model.weights):
-        return
-    folder = models_dir / model.weights
-    snapshot_download(model.weights, local_dir=folder, allow_patterns=list(fetch_patterns(model)))
-    if model.runtime == "transformers" and mxfp4.is_unpacked_gpt_oss(folder):
-        mxfp4.convert_in_place(folder)
+
+def local_kernels(models: Iterable[Model], models_dir: Path) -> str:
+    """LOCAL_KERNELS, by which the package `kernels` finds them without asking the hub."""
+    needed = {each.name for model in models for each in kernel_repositories(model, models_dir)}
+    return ":".join(f"{name}={models_dir / name}" for name in sorted(needed) if (models_dir / name).is_dir())

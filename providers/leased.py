@@ -11,7 +11,7 @@ from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
 from llmux import request
-from llmux.errors import TimedOut, of_refusal
+from llmux.errors import ModelBusy, TimedOut, of_refusal
 from vram.arbiter import Arbiter, Lease
 from vram.refusal import Refused
 
@@ -19,6 +19,10 @@ T = TypeVar("T")
 
 _READ_AHEAD = 16
 """Items kept for a slow client before the work pauses."""
+
+
+_ALONE_S = 60.0
+"""When to come back to a machine that somebody has to himself: some minutes are the longest, for a slow CPU."""
 
 
 class Lender(Protocol):
@@ -45,17 +49,30 @@ class Leased:
         self._arbiter = arbiter
         self._request_s = request_s
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leases: set[Lease[Any]] = set()
+        self._alone: Lease[Any] | None = None
 
-    async def stream(self, physical: str, work: Callable[[Any], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
+    async def stream(
+        self, physical: str, work: Callable[[Any], AsyncGenerator[T, None]], *, alone: bool = False
+    ) -> AsyncGenerator[T, None]:
         """Lease the model, run work(runtime), yield its items. Closing this stops the work and frees the lease.
+
+        alone: no other work runs meanwhile; where some does already, or by whoever comes then, ModelBusy is raised
 
         Raises LlmuxError: what the arbiter refused, TimedOut, or what the runtime raised.
         """
+        if self._alone in self._leases:
+            raise ModelBusy("a performance test has the machine to itself; try again", retry_after_s=_ALONE_S)
+        if alone and self._leases:
+            raise ModelBusy("requests are being served, and this needs the machine to itself; try again later")
         items: asyncio.Queue[T | _End] = asyncio.Queue(_READ_AHEAD)
         lease = self._arbiter.lease(physical)
+        self._leases.add(lease)
+        self._alone = lease if alone else None
         task = asyncio.create_task(self._work(lease, work, items), name=f"lease of {physical}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._leases.discard(lease))  # also when it never began
 
         def give_back() -> None:
             if not task.cancelling():  # the second time would break off an orderly end
@@ -89,6 +106,8 @@ class Leased:
             raise
         except Exception as error:
             end = _End(error)
+        finally:
+            self._leases.discard(lease)
         await items.put(end)
 
     def _explained(self, error: BaseException, physical: str) -> BaseException:

@@ -1,6 +1,7 @@
 """What the documentation tells people to type works."""
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ def test_a_command_of_llmux_does_what_it_says(command: str, tmp_path: Path, monk
     (tmp_path / "litellm_config.yaml").write_text((ROOT / "litellm_config.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(command, comments=True)[3:]
-    if arguments[0] in ("serve", "weights", "status", "keys"):  # these need a network or a gateway
+    if arguments[0] in ("serve", "weights", "status", "keys", "bench"):  # these need a network or a gateway
         assert understood(arguments)
     else:
         result = CliRunner().invoke(main, arguments)
@@ -69,8 +70,15 @@ def test_an_address_is_one_that_the_gateway_serves(command: str) -> None:
     assert is_open(re.sub(r"^http://127\.0\.0\.1:8081", "", url), ROUTES)
 
 
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("deploy/")])
+def test_a_script_is_there_and_knows_its_arguments(command: str) -> None:
+    script, *arguments = shlex.split(command, comments=True)
+    assert os.access(ROOT / script, os.X_OK)
+    assert all(argument in (ROOT / script).read_text() for argument in arguments)  # what they do: tests/deploy
+
+
 def test_every_command_is_of_a_kind_that_is_tested() -> None:
-    assert [line for line in COMMANDS if not line.startswith(("make ", "python -m llmux ", "curl "))] == []
+    assert [line for line in COMMANDS if not line.startswith(("make ", "python -m llmux ", "curl ", "deploy/"))] == []
 
 
 @pytest.mark.parametrize(("page", "block"), list(blocks("json")))

@@ -33,7 +33,17 @@ def run(*arguments: str, fails: bool = False) -> str:
 
 @pytest.mark.parametrize(
     "command",
-    [(), ("serve",), ("status",), ("check",), ("keys",), ("keys", "create"), ("keys", "revoke"), ("weights", "fetch")],
+    [
+        (),
+        ("serve",),
+        ("status",),
+        ("check",),
+        ("keys",),
+        ("keys", "create"),
+        ("keys", "revoke"),
+        ("weights", "fetch"),
+        ("bench",),
+    ],
 )
 def test_every_command_has_help(command: tuple[str, ...]) -> None:
     assert "Usage:" in run(*command, "--help")
@@ -94,3 +104,16 @@ def test_status_without_a_gateway_names_the_command_that_starts_one(config: str)
         said = run("status", "--config", config, "--port", str(unheard.getsockname()[1]), fails=True)
     assert "python -m llmux serve" in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("passes", "fails"), [(True, False), (False, True)])
+def test_bench_prints_the_report_and_ends_with_its_verdict(
+    config: str, monkeypatch: pytest.MonkeyPatch, passes: bool, fails: bool
+) -> None:
+    def post(gateway: RunningGateway, path: str, body: Any, *, answer_s: float) -> dict[str, Any]:
+        assert (path, body) == ("/admin/test/performance", {"physical_model_id": "qwen3.5-4b"})
+        assert answer_s == 3600
+        return {"model": "qwen3.5-4b", "pass": passes}
+
+    monkeypatch.setattr(RunningGateway, "post", post)
+    assert json.loads(run("bench", "qwen3.5-4b", "--config", config, fails=fails))["pass"] is passes

@@ -14,6 +14,7 @@ from llmux.surface import ROUTES, is_open, without_model
         "/vram/load",
         "/vram/unload",
         "/vram/pin",
+        "/admin/test/performance",
         "/v1/audio/speech",
     ],
 )

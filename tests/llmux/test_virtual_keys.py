@@ -29,7 +29,7 @@ class Recorded(RunningGateway):
         named = [key for key in keys if query.get("key_alias") in (None, key["key_alias"])]
         return {"keys": named, "total_pages": len(self._pages)}
 
-    def post(self, path: str, body: Any) -> Any:
+    def post(self, path: str, body: Any, *, answer_s: float = 1) -> Any:
         self.posted.append((path, body))
         return {"key": "sk-new"}
 

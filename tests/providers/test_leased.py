@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llmux.errors import InsufficientVram, InvalidRequest, TimedOut
+from llmux.errors import InsufficientVram, InvalidRequest, ModelBusy, TimedOut
 from llmux.request import begin
 from providers.leased import Leased
 from vram.arbiter import Arbiter
@@ -219,3 +219,35 @@ async def test_a_slow_client_holds_back_the_work(arbiter: Arbiter[str]) -> None:
         for _ in range(500):
             await asyncio.sleep(0)
         assert made < 50
+
+
+async def test_work_that_is_to_be_alone_is_refused_beside_other_work(arbiter: Arbiter[str]) -> None:
+    leased = Leased(arbiter, request_s=60)
+
+    async def work(runtime: str) -> AsyncGenerator[int, None]:
+        yield 1
+        await asyncio.Event().wait()
+
+    async with aclosing(leased.stream("small", work)) as others:
+        await anext(others)
+        with pytest.raises(ModelBusy, match="to itself"):
+            await anext(leased.stream("small", work, alone=True))
+
+
+async def test_beside_work_that_is_alone_everything_else_is_refused_until_it_ends(arbiter: Arbiter[str]) -> None:
+    leased = Leased(arbiter, request_s=60)
+    go_on = asyncio.Event()
+
+    async def work(runtime: str) -> AsyncGenerator[int, None]:
+        yield 1
+        await go_on.wait()
+
+    async with aclosing(leased.stream("small", work, alone=True)) as alone:
+        await anext(alone)
+        for also in (False, True):
+            with pytest.raises(ModelBusy) as refused:
+                await anext(leased.stream("small", work, alone=also))
+            assert refused.value.response_headers() == {"Retry-After": "60"}
+        go_on.set()
+        assert [item async for item in alone] == []
+    assert [item async for item in leased.stream("small", work)] == [1]
