@@ -89,7 +89,8 @@ _RULES: Sequence[tuple[str, Callable[[re.Match[str]], LlmuxError]]] = (
         _rate_limited,
     ),
     (
-        r"503 no_db_connection:|\d+ (?:auth_error|internal_server_error): (?:Authentication Error, )?"
+        r"503 no_db_connection:|\d+ \w+: Authentication Error,\s*$"  # a time-out has no words
+        r"|\d+ (?:auth_error|internal_server_error): (?:Authentication Error, )?"
         r"(?:Can't reach database server|Server disconnected without|All connection attempts failed"
         r"|Timed out fetching a new connection|\{'error': 'Internal Server Error)",
         lambda _: DatabaseUnavailable("the gateway cannot reach the database that its keys live in; try again shortly"),

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from llmux.config import Model
 from llmux.errors import InvalidRequest, LoadFailed
+from providers.construction import TURN
 from providers.runtime import Samples, Segment
 from providers.worker import Cancelled, Worker
 
@@ -130,7 +131,8 @@ class _Whisper:
 
         self._device = _device()
         dtype = torch.float16 if self._device == "cuda" else torch.float32
-        self._model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        with TURN:
+            self._model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype, local_files_only=True)
         self._model.to(self._device).eval()
         processor = WhisperProcessor.from_pretrained(folder, local_files_only=True)
         self._features = processor.feature_extractor
@@ -290,7 +292,8 @@ class _Cohere:
 
         self._device = _device()
         dtype = torch.bfloat16 if self._device == "cuda" else torch.float32
-        self._model = CohereAsrForConditionalGeneration.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        with TURN:
+            self._model = CohereAsrForConditionalGeneration.from_pretrained(folder, dtype=dtype, local_files_only=True)
         self._model.to(self._device).eval()
         self._processor = CohereAsrProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         self.languages = tuple(sorted(LANGUAGES))

@@ -13,6 +13,7 @@ from typing import Any
 from llmux.config import Model
 from llmux.errors import ContextLengthExceeded, InvalidRequest, LlmuxError, LoadFailed, WeightsMissing
 from providers.checkpoint import Checkpoint
+from providers.construction import TURN
 from providers.dialect import spans
 from providers.pace import paced
 from providers.runtime import Image, Piece, Sampling
@@ -113,14 +114,15 @@ class TransformersChat:
         checkpoint.check(self._device)
         self._tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
         kind = AutoModelForImageTextToText if sees and checkpoint.sees else AutoModelForCausalLM
-        self._model = kind.from_pretrained(
-            checkpoint.folder,
-            config=checkpoint.settings(self._device),
-            dtype=checkpoint.dtype(self._device),
-            device_map={"": self._device},
-            local_files_only=True,
-            use_safetensors=True,
-        ).eval()
+        with TURN:
+            self._model = kind.from_pretrained(
+                checkpoint.folder,
+                config=checkpoint.settings(self._device),
+                dtype=checkpoint.dtype(self._device),
+                device_map={"": self._device},
+                local_files_only=True,
+                use_safetensors=True,
+            ).eval()
         self._text_config = self._model.config.get_text_config()
         if sees and checkpoint.sees:
             from providers.vision import Vision

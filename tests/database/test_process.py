@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
-from signal import SIGINT, SIGKILL, SIGQUIT
+from signal import SIGKILL, SIGTERM, SIGUSR1
 
 import pytest
 
@@ -34,8 +34,8 @@ async def test_a_process_may_be_waited_for_in_vain(server: subprocess.Popen[byte
 
 @pytest.fixture
 def stubborn() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ignores SIGINT."""
-    command = ["sh", "-c", "trap '' INT; echo; read line"]
+    """A process that ignores SIGTERM."""
+    command = ["sh", "-c", "trap '' TERM; echo; read line"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -45,16 +45,16 @@ def stubborn() -> Iterator[subprocess.Popen[bytes]]:
 
 async def test_what_does_not_stop_when_asked_is_asked_harder(stubborn: subprocess.Popen[bytes]) -> None:
     asked = Process(stubborn.pid, stubborn)
-    assert await asked.stop(SIGINT, SIGQUIT, limit_s=0.05)
-    assert asked.how_it_ended == "was ended by SIGQUIT"
+    assert await asked.stop(SIGTERM, SIGUSR1, limit_s=0.05)
+    assert asked.how_it_ended == "was ended by SIGUSR1"
 
 
 async def test_what_stops_when_asked_is_not_asked_twice(server: subprocess.Popen[bytes]) -> None:
     asked = Process(server.pid, server)
-    assert await asked.stop(SIGINT, SIGQUIT, limit_s=10)
-    assert asked.how_it_ended == "was ended by SIGINT"
-    assert await asked.stop(SIGINT, SIGQUIT, limit_s=10), "and stopping it again is nothing"
+    assert await asked.stop(SIGTERM, SIGUSR1, limit_s=10)
+    assert asked.how_it_ended == "was ended by SIGTERM"
+    assert await asked.stop(SIGTERM, SIGUSR1, limit_s=10), "and stopping it again is nothing"
 
 
 async def test_what_does_not_stop_at_all_is_said(stubborn: subprocess.Popen[bytes]) -> None:
-    assert not await Process(stubborn.pid, stubborn).stop(SIGINT, limit_s=0.05)
+    assert not await Process(stubborn.pid, stubborn).stop(SIGTERM, limit_s=0.05)

@@ -47,6 +47,7 @@ def meaning(status: int, message: str, kind: str | None = "auth_error") -> error
         (422, "budget_exceeded", OVER, errors.BudgetExhausted, "of this key, 0.001, is used up (0.041 spent)"),
         (422, "budget_exceeded", OVER.replace("Key=", "Team="), errors.BudgetExhausted, "of the team of this key"),
         (422, "budget_exceeded", "over budget", errors.BudgetExhausted, "a budget that this key draws on"),
+        (400, "auth_error", "Authentication Error,", errors.DatabaseUnavailable, "cannot reach the database"),
         (503, "no_db_connection", "Service Unavailable", errors.DatabaseUnavailable, "cannot reach the database"),
         (500, "internal_server_error", OUTAGE, errors.DatabaseUnavailable, "cannot reach the database"),
         (400, "auth_error", f"Authentication Error, {OUTAGE}", errors.DatabaseUnavailable, "cannot reach the database"),

@@ -17,6 +17,7 @@ from bench.smollm2 import safetensors_folder
 from llmux.config import Model
 from llmux.errors import ContextLengthExceeded, InvalidRequest, LoadFailed, WeightsMissing
 from providers import dialect, transformers_chat
+from providers.construction import TURN
 from providers.runtime import ChatRuntime, Piece, Sampling
 from providers.transformers_chat import TransformersChat
 from tests import checkpoints
@@ -205,3 +206,20 @@ async def test_the_models_own_defaults_are_used(tmp_path: Path) -> None:
         await loaded.close()
     assert first == again
     assert loaded.context == 256
+
+
+async def test_no_other_model_is_built_meanwhile(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoModelForCausalLM
+
+    build = AutoModelForCausalLM.from_pretrained
+    taken: list[bool] = []
+
+    def observed(*arguments: Any, **more: Any) -> Any:
+        taken.append(TURN.locked())
+        return build(*arguments, **more)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", observed)
+    loaded = await transformers_chat.load(model(), tiny)
+    await loaded.close()
+    assert taken == [True]
+    assert not TURN.locked()
