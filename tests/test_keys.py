@@ -340,9 +340,12 @@ def test_a_client_that_left_makes_room(
         },
     }
     key = new_key(max_parallel_requests=1)
-    with gateway.http(key) as http, suppress(httpx.ReadTimeout):
-        with http.stream("POST", timeout=0.15, **requests[route]) as unfinished:
-            next(unfinished.iter_raw())
+    with (
+        gateway.http(key) as http,
+        suppress(httpx.ReadTimeout),
+        http.stream("POST", timeout=0.15, **requests[route]) as unfinished,
+    ):
+        next(unfinished.iter_raw())
     eventually(lambda: ask_chat(gateway, key).status_code == 200, within_s=5)
 
 
