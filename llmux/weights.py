@@ -60,7 +60,7 @@ def fetch_patterns(model: Model) -> Sequence[str]:
     if model.runtime == "llama.cpp":
         return [name for name in (model.file, model.projector) if name is not None]
     if model.runtime == "chatterbox":
-        tokenizer = ("*.json", "*.txt") if model.variant == "turbo" else ()
+        tokenizer = {"turbo": ("*.json", "*.txt"), "multilingual": ("Cangjie5_TC.json",)}.get(model.variant or "", ())
         return [*_CHATTERBOX_FILES[model.variant or "default"], *tokenizer]
     return _TRANSFORMERS_PATTERNS
 

@@ -13,9 +13,12 @@ MODULES: Mapping[tuple[Task, RuntimeName], str] = {
     ("llm", "llama.cpp"): "providers.llamacpp",
     ("llm", "transformers"): "providers.transformers_chat",
     ("asr", "transformers"): "providers.transformers_asr",
+    ("tts", "chatterbox"): "providers.chatterbox",
     ("tts", "hibari"): "providers.hibari",
 }
-"""Each offers `async def load(model, folder) -> Runtime`."""
+"""Each offers `async def load(model, folder) -> Runtime`; those of speech `def voices() -> Sequence[str]` too, the names
+that it answers to beside "default", for whoever asks before it is loaded.
+"""
 
 
 class Loading:
