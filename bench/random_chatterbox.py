@@ -22,6 +22,9 @@ _TEXT_TOKENS: Mapping[Variant, int] = {"default": 704, "multilingual": 2454, "tu
 _REFERENCE_S = 6
 """Of noise, from which the checkpoint's own voice is made."""
 
+TOKENS = 25
+"""Most speech tokens of a small voice's piece, a second: untrained, it would hardly ever come to an end by itself."""
+
 _SMALL = {"hidden_size": 64, "intermediate_size": 64, "head_dim": 4, "num_hidden_layers": 14}
 """Of the 30 layers of 16 heads, the multilingual voice watches the heads of three: they are still there."""
 
@@ -36,6 +39,7 @@ def small() -> Iterator[None]:
     tokenizer = importlib.import_module("chatterbox.models.s3tokenizer.s3tokenizer")
     sizes = tokenizer.ModelConfig(n_audio_state=64, n_audio_head=1, n_audio_layer=1)
     real = tokenizer.S3TokenizerV2.__init__
+    model = importlib.import_module("chatterbox.models.t3.t3").T3
     with ExitStack() as patches:
         patch = patches.enter_context
         patch(mock.patch.dict(t3["Llama_520M"], _SMALL))
@@ -44,6 +48,8 @@ def small() -> Iterator[None]:
         for name, changes in _S3GEN.items():
             patch(mock.patch.object(s3gen, name, _with(getattr(s3gen, name), changes)))
         patch(mock.patch.object(tokenizer.S3TokenizerV2, "__init__", lambda self, name: real(self, name, sizes)))
+        for name, longest in (("inference", "max_new_tokens"), ("inference_turbo", "max_gen_len")):
+            patch(mock.patch.object(model, name, _method_with(getattr(model, name), {longest: TOKENS})))
         yield
 
 
@@ -60,6 +66,10 @@ _S3GEN: Mapping[str, Mapping[str, Any]] = {
 
 def _with(build: Callable[..., Any], changes: Mapping[str, Any]) -> Callable[..., Any]:
     return lambda *arguments, **options: build(*arguments, **{**options, **changes})
+
+
+def _method_with(method: Callable[..., Any], changes: Mapping[str, Any]) -> Callable[..., Any]:
+    return lambda self, *arguments, **options: method(self, *arguments, **{**options, **changes})
 
 
 def write(folder: Path, variant: Variant, *, seed: int = 0) -> None:
@@ -111,7 +121,7 @@ def _parts(variant: Variant) -> dict[str, Any]:
 
 
 def _soften(module: Any) -> None:
-    """Weight norms of untrained vocoders overflow; the end of speech is made as likely as any other token."""
+    """An untrained vocoder's weights may overflow."""
     import torch
 
     with torch.no_grad():

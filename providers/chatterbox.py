@@ -11,8 +11,9 @@ What chatterbox-tts 0.1.7 does wrong, and is put right here:
 - multilingual hands the vocoder tokens that it has no sound for; a piece may also have no token left at all.
 - multilingual asks the hub for a file (Cangjie5_TC.json) even when it is loaded from a folder.
 - default fails with a cfg_weight of 0.
-- Each draws a progress bar for each piece.
+- Each draws a progress bar for each piece, and prints.
 - Without pkg_resources, which setuptools 81 has no more, the watermark is missing without a word.
+- A clip is opened by way of audioread, which starts programs to find out whether they are there.
 - The first resampling compiles for many seconds.
 """
 
@@ -25,18 +26,21 @@ from contextlib import ExitStack, aclosing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from llmux.config import Model
 from llmux.errors import InvalidRequest, LoadFailed, RuntimeMissing
+from providers.audio import decode
 from providers.language import detected
 from providers.reading import in_words, plain
 from providers.runtime import Clip, Samples
 from providers.sentences import pieces
 from providers.splice import silence, spliceable
 from providers.torchaudio import without_native_parts
+from providers.voices import LONGEST_S
 from providers.worker import Cancelled, Worker
 
 SAMPLE_RATE = 24_000
@@ -73,6 +77,10 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 
 _UNGUIDED = 1e-6
 """A cfg_weight that guides by nothing."""
+
+
+_SPIES = "chatterbox.models.t3.inference.alignment_stream_analyzer"
+"""The module whose hooks are never taken away."""
 
 
 class _Stopped(Exception):
@@ -163,7 +171,7 @@ class ChatterboxSpeech:
         tts = self._tts
         tts.conds = replace(self._conditionals_of(voice))  # generate() changes what it finds there
         language = {"language_id": manner.language} if self._multilingual else {}
-        with _stopped_by(tts, cancelled), _hooks_restored(tts.t3), _seeded(tts.device, manner.seed, number):
+        with _stopped_by(tts, cancelled), _spies_removed(tts.t3), _seeded(tts.device, manner.seed, number):
             try:
                 sound = tts.generate(piece, **language, **manner.numbers)
             except (_Stopped, _Wordless):
@@ -175,7 +183,9 @@ class ChatterboxSpeech:
         name = voice.name if isinstance(voice, Clip) else voice
         if name not in self._conditionals:
             if not isinstance(voice, Clip):
-                raise InvalidRequest("this model has no voice of its own; name a clip in the voices folder", param="voice")
+                raise InvalidRequest(
+                    "this model has no voice of its own; name one of the voices folder", param="voice"
+                )
             self._tts.prepare_conditionals(voice.path)
             self._conditionals[name] = self._tts.conds
         return self._conditionals[name]
@@ -203,9 +213,9 @@ async def load(model: Model, folder: Path) -> ChatterboxSpeech:
     return ChatterboxSpeech(worker, tts, model, languages)
 
 
-def voices() -> Sequence[str]:
-    """Names beside "default" that it answers to without a clip."""
-    return ()
+def voices(clips: Mapping[str, Clip]) -> Sequence[str]:
+    """All that it can take over: it has none of its own beside "default"."""
+    return tuple(clips)
 
 
 def _load(model: Model, folder: Path) -> tuple[Any, Sequence[str]]:
@@ -219,11 +229,14 @@ def _load(model: Model, folder: Path) -> tuple[Any, Sequence[str]]:
     if importlib.import_module("perth").PerthImplicitWatermarker is None:
         raise RuntimeMissing("chatterbox has no watermark without pkg_resources: install setuptools below 81")
     logging.getLogger("chatterbox").setLevel(logging.ERROR)  # it reports on every token
-    importlib.import_module("chatterbox.models.t3.t3").tqdm = lambda steps, **_: steps
+    for name in ("t3.t3", "s3gen.flow_matching"):
+        chatty: Any = importlib.import_module(f"chatterbox.models.{name}")
+        chatty.tqdm, chatty.print = (lambda steps, **_: steps), (lambda *_: None)
     importlib.import_module("chatterbox.models.tokenizers.tokenizer").hf_hub_download = _beside
     import torch
 
     tts = getattr(module, class_name).from_local(folder, "cuda" if torch.cuda.is_available() else "cpu")
+    module.librosa = SimpleNamespace(load=_recording, resample=importlib.import_module("librosa").resample)
     if variant == "turbo":
         tts.norm_loudness = partial(_in_single_precision, tts.norm_loudness)
     tts.t3.inference = partial(_audible, tts.t3.inference)
@@ -250,6 +263,10 @@ def _lacks(code: str) -> str:
 def _beside(repo_id: str, filename: str, cache_dir: Path) -> Path:
     """In the place of the hub: the file beside the weights, which need not be there."""
     return cache_dir / filename
+
+
+def _recording(path: str, sr: int) -> tuple[Samples, int]:
+    return decode(Path(path).read_bytes(), sr, max_s=LONGEST_S), sr
 
 
 def _in_single_precision(normalized: Any, sound: Any, *arguments: Any, **options: Any) -> Any:
@@ -290,15 +307,17 @@ def _stopped_by(tts: Any, cancelled: Cancelled) -> Iterator[None]:
 
 
 @contextmanager
-def _hooks_restored(model: Any) -> Iterator[None]:
-    """Takes away the hooks that were added meanwhile."""
-    before = {module: set(module._forward_hooks) for module in model.modules()}
+def _spies_removed(model: Any) -> Iterator[None]:
+    """Takes away the hooks of chatterbox's own that were added meanwhile. Those of transformers must stay: it believes
+    that they are there.
+    """
     try:
         yield
     finally:
-        for module, kept in before.items():
-            for added in set(module._forward_hooks) - kept:
-                del module._forward_hooks[added]
+        for module in model.modules():
+            for number, hook in list(module._forward_hooks.items()):
+                if getattr(hook, "__module__", "") == _SPIES:
+                    del module._forward_hooks[number]
 
 
 @contextmanager

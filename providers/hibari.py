@@ -86,8 +86,12 @@ async def load(model: Model, folder: Path) -> HibariSpeech:
         raise
 
 
-def voices() -> Sequence[str]:
-    """The names of the voices that are on this machine."""
+def voices(clips: Mapping[str, Clip]) -> Sequence[str]:
+    """The voices that are on this machine. It takes over none."""
+    return _here()
+
+
+def _here() -> Sequence[str]:
     from hibari.voices import VOICES, voice_path
 
     def is_here(name: str) -> bool:
@@ -106,7 +110,7 @@ def _load(worker: Worker) -> HibariSpeech:
     from hibari.voices import DEFAULT, VOICES
 
     pronunciation = cache(lambda british: G2P(british=british))
-    loaded = {name: Hibari(voice=name, g2p=pronunciation(VOICES[name]["british"])) for name in voices()}
+    loaded = {name: Hibari(voice=name, g2p=pronunciation(VOICES[name]["british"])) for name in _here()}
     loaded[DEFAULT]("Ready.")  # the first sentence of all is ten times slower
     return HibariSpeech(worker, loaded, DEFAULT)
 

@@ -103,9 +103,12 @@ def _inline(tokens: Sequence[Any]) -> Iterator[str]:
 
 
 def _address(url: str, language: str) -> str:
-    end = url[len(url.rstrip(".,;:!?")) :]
-    host = urlsplit(url if "://" in url else f"//{url}").hostname or ""
-    return _said(host.removeprefix("www."), language) + end
+    bare = url.rstrip(".,;:!?")
+    try:
+        host = urlsplit(bare if "://" in bare else f"//{bare}").hostname or ""
+    except ValueError:
+        host = ""
+    return _said(host.removeprefix("www."), language) + url[len(bare) :]
 
 
 def _said(address: str, language: str) -> str:

@@ -44,7 +44,8 @@ def _sentences(text: str) -> Iterator[str]:
     start = 0
     for match in _END.finditer(text):
         following = text[match.end() :].lstrip()[:1]
-        if match[0].startswith(".") and (following.islower() or _NO_END.search(text[start : match.start() + 1])):
+        goes_on = match[0][0] not in "\n。" and following.islower()
+        if goes_on or (match[0].startswith(".") and _NO_END.search(text[start : match.start() + 1])):
             continue
         yield from _spaced(text[start : match.end()])
         start = match.end()
