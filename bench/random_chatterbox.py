@@ -13,8 +13,6 @@ from unittest import mock
 
 import numpy as np
 
-from providers.torchaudio import without_native_parts
-
 Variant = Literal["default", "multilingual", "turbo"]
 
 _TEXT_TOKENS: Mapping[Variant, int] = {"default": 704, "multilingual": 2454, "turbo": 50276}
@@ -32,7 +30,6 @@ _SMALL = {"hidden_size": 64, "intermediate_size": 64, "head_dim": 4, "num_hidden
 @contextmanager
 def small() -> Iterator[None]:
     """While this lasts, chatterbox's classes are built of a few hundred thousand numbers."""
-    without_native_parts()
     t3 = importlib.import_module("chatterbox.models.t3.llama_configs").LLAMA_CONFIGS
     cond_enc = importlib.import_module("chatterbox.models.t3.modules.cond_enc")
     s3gen = importlib.import_module("chatterbox.models.s3gen.s3gen")
@@ -77,7 +74,6 @@ def write(folder: Path, variant: Variant, *, seed: int = 0) -> None:
     import torch
     from safetensors.torch import save_file
 
-    without_native_parts()
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     parts = _parts(variant)

@@ -65,7 +65,9 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     leased = Leased(arbiter, request_s=settings.limits.request_s)
     litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased)}]
     clips = voices.read(config.voices_dir)
-    litellm_audio.install(TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits, clips))
+    litellm_audio.install(
+        TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits, clips)
+    )
     names = [entry["model_name"] for entry in config.litellm["model_list"]]
     litellm.callbacks.append(
         Admission(config, arbiter, may_use, [name for name in names if name not in config.virtual])

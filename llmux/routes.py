@@ -81,7 +81,8 @@ def routes(
     clips: Mapping[str, Clip],
     started_s: int,
 ) -> APIRouter:
-    """GET /health without a key; GET /v1/models, /v1/audio/..., /vram and /metrics with one; POST /vram/... with the admin's.
+    """GET /health without a key; GET /v1/models, /v1/audio/models, /v1/audio/voices, /vram and /metrics with one; POST
+    /vram/... with the admin's.
 
     names: what /v1/models lists, in order
     clips: voices that speech models can take over

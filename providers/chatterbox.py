@@ -38,8 +38,7 @@ from providers.language import detected
 from providers.reading import in_words, plain
 from providers.runtime import Clip, Samples
 from providers.sentences import pieces
-from providers.splice import silence, spliceable
-from providers.torchaudio import without_native_parts
+from providers.splice import PAUSE_S, silence, spliceable, stretched
 from providers.voices import LONGEST_S
 from providers.worker import Cancelled, Worker
 
@@ -176,16 +175,15 @@ class ChatterboxSpeech:
                 sound = tts.generate(piece, **language, **manner.numbers)
             except (_Stopped, _Wordless):
                 return silence(SAMPLE_RATE)
-        return spliceable(np.asarray(sound[0].cpu(), dtype=np.float32), SAMPLE_RATE, speed)
+        samples = stretched(np.asarray(sound[0].cpu(), dtype=np.float32), SAMPLE_RATE, speed)
+        return spliceable(samples, SAMPLE_RATE, pause_s=PAUSE_S / speed)
 
     def _conditionals_of(self, voice: str | Clip) -> Any:
         """What the model knows of a voice, computed once."""
         name = voice.name if isinstance(voice, Clip) else voice
         if name not in self._conditionals:
             if not isinstance(voice, Clip):
-                raise InvalidRequest(
-                    "this model has no voice of its own; name one of the voices folder", param="voice"
-                )
+                raise InvalidRequest("this model has no voice of its own; name one of the voices folder", param="voice")
             self._tts.prepare_conditionals(voice.path)
             self._conditionals[name] = self._tts.conds
         return self._conditionals[name]
@@ -219,7 +217,6 @@ def voices(clips: Mapping[str, Clip]) -> Sequence[str]:
 
 
 def _load(model: Model, folder: Path) -> tuple[Any, Sequence[str]]:
-    without_native_parts()
     variant = model.variant or "default"
     module_name, class_name = _CLASSES[variant]
     try:

@@ -16,7 +16,7 @@ from llmux.errors import InvalidRequest
 from providers.reading import plain
 from providers.runtime import Clip, Samples
 from providers.sentences import pieces
-from providers.splice import silence, spliceable
+from providers.splice import PAUSE_S, silence, spliceable, stretched
 from providers.worker import Cancelled, Worker
 
 FASTEST = 2.0
@@ -69,7 +69,11 @@ class HibariSpeech:
                     break
                 said.append(voice.from_ids(voice.ids(part), own_speed, noise))
         sound: Samples = np.concatenate(said) if said else np.zeros(0, dtype=np.float32)
-        return spliceable(sound, self.sample_rate, speed / own_speed) if len(sound) else sound
+        if not len(sound):
+            return sound
+        return spliceable(
+            stretched(sound, self.sample_rate, speed / own_speed), self.sample_rate, pause_s=PAUSE_S / speed
+        )
 
     async def close(self) -> None:
         self._voices.clear()

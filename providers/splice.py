@@ -15,7 +15,7 @@ _FADE_S = 0.005
 """At both edges: a sound that does not begin or end at zero clicks."""
 
 _STEEPEST = 2.0
-"""Beyond this, or below its inverse, ffmpeg's atempo leaves samples out instead of blending them: it is applied twice."""
+"""Beyond this, ffmpeg's atempo leaves samples out instead of blending them: it is applied twice."""
 
 
 def silence(rate: int) -> Samples:
@@ -23,15 +23,14 @@ def silence(rate: int) -> Samples:
     return np.zeros(int(0.2 * rate), dtype=np.float32)
 
 
-def spliceable(samples: Samples, rate: int, speed: float) -> Samples:
-    """A piece at another speed and the same pitch, its edges faded, with a pause after it."""
-    samples = np.nan_to_num(stretched(samples, rate, speed))
+def spliceable(samples: Samples, rate: int, *, pause_s: float) -> Samples:
+    """A piece with its edges faded and a pause after it."""
+    samples = np.nan_to_num(samples)
     fade = min(int(_FADE_S * rate), len(samples) // 2)
     slope = np.linspace(0.0, 1.0, fade, dtype=np.float32)
-    faded = samples.copy()
-    faded[:fade] *= slope
-    faded[len(faded) - fade :] *= slope[::-1]
-    return np.concatenate([faded, np.zeros(int(PAUSE_S * rate / speed), dtype=np.float32)])
+    samples[:fade] *= slope
+    samples[len(samples) - fade :] *= slope[::-1]
+    return np.concatenate([samples, np.zeros(int(pause_s * rate), dtype=np.float32)])
 
 
 def stretched(samples: Samples, rate: int, speed: float) -> Samples:

@@ -35,7 +35,7 @@ def test_no_step_is_more_than_a_factor_of_two(speed: float) -> None:
 
 
 def test_a_piece_begins_and_ends_at_zero_and_is_followed_by_a_pause() -> None:
-    piece = spliceable(np.ones(RATE, dtype=np.float32), RATE, 1.0)
+    piece = spliceable(np.ones(RATE, dtype=np.float32), RATE, pause_s=PAUSE_S)
 
     assert piece[0] == 0
     assert np.max(np.abs(np.diff(piece))) < 0.02
@@ -46,11 +46,11 @@ def test_a_piece_begins_and_ends_at_zero_and_is_followed_by_a_pause() -> None:
 
 @pytest.mark.parametrize("length", [0, 1, 2, 50])
 def test_the_shortest_sound_is_a_piece_too(length: int) -> None:
-    assert len(spliceable(np.ones(length, dtype=np.float32), RATE, 1.0)) == length + int(PAUSE_S * RATE)
+    assert len(spliceable(np.ones(length, dtype=np.float32), RATE, pause_s=PAUSE_S)) == length + int(PAUSE_S * RATE)
 
 
 def test_numbers_that_are_none_are_silent() -> None:
-    assert not spliceable(np.full(100, np.nan, dtype=np.float32), RATE, 1.0).any()
+    assert not spliceable(np.full(100, np.nan, dtype=np.float32), RATE, pause_s=0.0).any()
 
 
 def test_silence_is_short() -> None:

@@ -42,7 +42,12 @@ def test_notes_and_hidden_files_are_passed_over_in_silence(tmp_path: Path, caplo
 
 @pytest.mark.parametrize(
     ("name", "seconds", "why"),
-    [("short.wav", 3.0, "3.0 s long"), ("long.wav", 61.0, "too long"), ("a b.wav", 7.0, "letters"), ("default.wav", 7.0, "taken")],
+    [
+        ("short.wav", 3.0, "3.0 s long"),
+        ("long.wav", 61.0, "too long"),
+        ("a b.wav", 7.0, "letters"),
+        ("default.wav", 7.0, "taken"),
+    ],
 )
 def test_what_is_no_voice_is_left_out_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, seconds: float, why: str
