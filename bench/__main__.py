@@ -5,6 +5,8 @@ import sys
 
 QUESTIONS = {
     "vram-sim": "Does the scheduler keep its rules, and what does it cost beside others'?",
+    "speech": "What does the gateway cost a voice, how early is it heard, and is it understood?",
+    "gpu-speech": "How fast is chatterbox on a real GPU, and what does it leave behind? Needs CUDA.",
     "gpu-vram": "Do predictions hold on a real GPU, and does memory never run out? Needs CUDA.",
 }
 

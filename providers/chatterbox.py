@@ -220,7 +220,7 @@ def _load(model: Model, folder: Path) -> tuple[Any, Sequence[str]]:
     variant = model.variant or "default"
     module_name, class_name = _CLASSES[variant]
     try:
-        module = importlib.import_module(module_name)
+        module: Any = importlib.import_module(module_name)
     except ImportError as error:
         raise RuntimeMissing(f"chatterbox cannot be used: {error.name or 'a package'} is not installed") from None
     if importlib.import_module("perth").PerthImplicitWatermarker is None:
@@ -229,7 +229,8 @@ def _load(model: Model, folder: Path) -> tuple[Any, Sequence[str]]:
     for name in ("t3.t3", "s3gen.flow_matching"):
         chatty: Any = importlib.import_module(f"chatterbox.models.{name}")
         chatty.tqdm, chatty.print = (lambda steps, **_: steps), (lambda *_: None)
-    importlib.import_module("chatterbox.models.tokenizers.tokenizer").hf_hub_download = _beside
+    tokenizer: Any = importlib.import_module("chatterbox.models.tokenizers.tokenizer")
+    tokenizer.hf_hub_download = _beside
     import torch
 
     tts = getattr(module, class_name).from_local(folder, "cuda" if torch.cuda.is_available() else "cpu")

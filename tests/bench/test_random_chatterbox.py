@@ -16,7 +16,7 @@ def test_a_checkpoint_has_each_file_that_the_real_one_must_have(tmp_path: Path, 
         random_chatterbox.write(tmp_path / "voice", variant)
 
     assert missing_files(Model.model_validate(given), tmp_path) == []
-    assert sum(path.stat().st_size for path in (tmp_path / "voice").iterdir()) < 100 * 10**6
+    assert sum(path.stat().st_size for path in (tmp_path / "voice").iterdir()) < 150 * 10**6
 
 
 def test_the_classes_know_their_own_size_again_afterwards() -> None:

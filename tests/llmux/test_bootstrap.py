@@ -14,6 +14,7 @@ from llmux.bootstrap import (
     installer_environment,
     llama_settings,
     missing,
+    native_parts,
 )
 
 
@@ -168,4 +169,4 @@ def test_the_native_parts_of_torchaudio_are_found_and_nothing_else(tmp_path: Pat
     for name in names:
         (library / name).touch()
 
-    assert [path.name for path in bootstrap.native_parts(tmp_path)] == sorted(names[:3])
+    assert [path.name for path in native_parts(tmp_path)] == sorted(names[:3])

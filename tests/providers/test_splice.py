@@ -3,13 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from providers.runtime import Samples
 from providers.splice import PAUSE_S, silence, spliceable, steps, stretched
 
 RATE = 24_000
 TONE = (0.5 * np.sin(2 * np.pi * 220 * np.arange(2 * RATE) / RATE)).astype(np.float32)
 
 
-def pitch(samples: np.ndarray) -> float:  # type: ignore[type-arg]
+def pitch(samples: Samples) -> float:
     return float(np.argmax(np.abs(np.fft.rfft(samples))) * RATE / len(samples))
 
 
