@@ -1,4 +1,4 @@
-"""The gateway whose chatterbox classes are small: `python -m bench.small_gateway serve ...`, as of `python -m llmux`."""
+"""The gateway whose chatterbox classes are small: `python -m bench.small_gateway serve ...`, as of `-m llmux`."""
 
 import os
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import litellm
+from litellm.integrations.custom_logger import CustomLogger
 from litellm.types.llms.openai import HttpxBinaryResponseContent
 from starlette.responses import JSONResponse, Response
 
@@ -30,6 +31,17 @@ class SpeechStream(HttpxBinaryResponseContent):
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
         """Chunks as they are made: gathering them to chunk_size would delay the first."""
         return self._chunks
+
+
+class TrueType(CustomLogger):
+    """Gives speech its own content type: LiteLLM's route knows those of sound alone, and not that of events."""
+
+    async def async_post_call_response_headers_hook(
+        self, data: Any, user_api_key_dict: Any, response: Any, *_: Any, **__: Any
+    ) -> dict[str, str] | None:
+        if not isinstance(response, SpeechStream):
+            return None
+        return {"content-type": response.response.headers["content-type"]}
 
 
 class Transcription(Response):
@@ -62,6 +74,7 @@ def install(transcription: TranscriptionProvider, speech: SpeechProvider) -> Non
         return SpeechStream(answer.content_type, answer.chunks)
 
     litellm.atranscription, litellm.aspeech = atranscription, aspeech
+    litellm.callbacks.append(TrueType())
 
 
 def _physical(model: object) -> str | None:
