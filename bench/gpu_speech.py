@@ -63,7 +63,8 @@ async def measure(variant: Variant, folder: Path, rounds: int) -> Mapping[str, A
     load_s = time.perf_counter() - started_s
     loaded_bytes = used_bytes()
     torch.cuda.reset_peak_memory_stats()
-    firsts, sounds, began_s = [], 0, time.perf_counter()
+    firsts: list[float] = []
+    sounds, began_s = 0, time.perf_counter()
     with lengths_as_trained():
         for number in range(rounds + 1):  # the first warms the kernels
             if number == 1:

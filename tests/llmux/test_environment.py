@@ -55,7 +55,9 @@ def test_every_import_is_of_a_direct_dependency() -> None:
     trees = [ast.walk(ast.parse(path.read_text())) for path in files]
     imports = {name.partition(".")[0] for tree in trees for node in tree for name in imported(node)}
     others = imports - sys.stdlib_module_names - set(ours)
-    declared = {canonicalize_name(name) for file in ("torch", "llama", "runtime", "speech", "dev") for name in direct(file)}
+    declared = {
+        canonicalize_name(name) for file in ("torch", "llama", "runtime", "speech", "dev") for name in direct(file)
+    }
     owners = packages_distributions()
 
     assert others

@@ -393,6 +393,17 @@ async def test_loading_asks_nobody_on_the_network(
     assert asked == []
 
 
+async def test_what_chinese_needs_is_read_beside_the_weights(folders: dict[Variant, Path], tmp_path: Path) -> None:
+    for path in folders["multilingual"].iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "Cangjie5_TC.json").write_text('["你\\tonf"]')
+    runtime = await load(entry("multilingual"), tmp_path)
+    read = runtime._tts.tokenizer.cangjie_converter.word2cj
+    await runtime.close()
+
+    assert read == {"你": "onf"}
+
+
 async def test_without_its_watermark_it_is_not_loaded(
     folders: dict[Variant, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
