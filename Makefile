@@ -12,10 +12,10 @@ LOCK := ../$(VENV)/uv pip compile --quiet --no-cache --upgrade --universal --pyt
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models demo serve test bench lint lock
+.PHONY: help setup models demo serve test test-ui bench lint lock
 
 help:  ## print this
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
 
 setup:  ## make .venv: pinned packages, and llama.cpp built for this machine
 	@$(BOOTSTRAP)
@@ -31,6 +31,10 @@ serve: setup  ## serve the models of litellm_config.yaml on 127.0.0.1:8081
 
 test: models  ## run the tests; ARGS="-k word" goes to pytest
 	@$(VENV)/python -m pytest $(ARGS)
+
+test-ui: models  ## drive the admin UI in Chromium, which root gets installed; ARGS="--screenshots docs/images" for pictures
+	@tests/system-packages chromium
+	@$(VENV)/python -m pytest tests/ui -m ui $(ARGS)
 
 bench: setup  ## measure: NAME=vram-sim ARGS="--events 50000"; without NAME, list what can be asked
 	@$(VENV)/python -m bench $(NAME) $(ARGS)

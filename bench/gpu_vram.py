@@ -71,7 +71,7 @@ def main(options: list[str]) -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here is to be fetched
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     try:
-        result = measure(chosen.folder, chosen.swaps, chosen.seed, until_s)
+        result = measure(chosen.folder.resolve(), chosen.swaps, chosen.seed, until_s)
     except (CannotRun, CannotHold, DeviceError) as error:
         print(f"gpu-vram: {error}", file=sys.stderr)
         return 2
@@ -86,6 +86,10 @@ def measure(folder: Path, swaps: int, seed: int, until_s: float) -> Mapping[str,
     config = configuration(folder)
     say("rehearsing each model on a few numbers")
     players = without_too_large(cast(config), total_bytes)
+    if not players.models:
+        raise CannotRun(
+            "no model can take part: " + "; ".join(f"{name}: {why}" for name, why in players.left_out.items())
+        )
     provide(players, config.models_dir)
     with hold_all_but(CAP_BYTES) as free_bytes:
         say(f"another process holds the card but for {free_bytes / 1e9:.2f} GB")
@@ -168,7 +172,10 @@ def provide(players: Cast, models_dir: Path) -> None:
         )
     for name, model in players.models.items():
         started_s = time.monotonic()
-        write_random(name, model, models_dir)
+        try:
+            write_random(name, model, models_dir)
+        except OSError as error:
+            raise CannotRun(f"the weights of {name} cannot be written: {error.strerror}") from error
         took_s = time.monotonic() - started_s
         if disk_folder(model) in absent and took_s > 1:
             say(f"wrote {name}, {bytes_of(name, model) / 1e9:.1f} GB in {took_s:.0f} s")

@@ -199,6 +199,7 @@ def _save_chat(config: Any, folder: Path) -> None:
     """A vocabulary of bytes, so that the length of a prompt is known; the model's own is larger and never spelt out."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
@@ -209,6 +210,8 @@ def _save_chat(config: Any, folder: Path) -> None:
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder)
     config.save_pretrained(folder)
+    if hasattr(config, "vision_config"):
+        Qwen2VLImageProcessorPil(patch_size=16, merge_size=2).save_pretrained(folder)
 
 
 _COHERE_TOKENS = (

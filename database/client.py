@@ -63,6 +63,7 @@ def _stamp(schema: Path) -> str:
         importlib.metadata.version("prisma").encode(),
         sys.version.encode(),
         Path(__file__).with_name("generation.py").read_bytes(),
+        Path(__file__).with_name("engine_client.py").read_bytes(),
         (ENGINE / "package-lock.json").read_bytes(),  # names the parser's version
     ]
     return hashlib.sha256(b"\0".join(hashlib.sha256(each).digest() for each in inputs)).hexdigest()[:16]

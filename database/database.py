@@ -11,6 +11,7 @@ from database.files import only_one
 from database.installation import check_installed
 from database.migrations import migrate, schema_file
 from database.postgres import Cluster
+from database.query_engine import QueryEngine
 from database.supervision import supervised
 
 
@@ -24,9 +25,8 @@ async def embedded(state_dir: Path) -> AsyncIterator[Environment]:
     with only_one(state_dir):
         cluster = Cluster(state_dir / "postgres", programs.postgres())
         packages = await client(schema_file(), state_dir / "client")
-        async with supervised(cluster):
-            await migrate(cluster.url)
-            yield environment(cluster.url, packages)
+        async with supervised(cluster), _served(cluster.url, packages, state_dir) as found:
+            yield found
 
 
 @asynccontextmanager
@@ -38,5 +38,15 @@ async def external(url: str, state_dir: Path) -> AsyncIterator[Environment]:
     """
     check_installed()
     with only_one(state_dir):
-        await migrate(url)
-        yield environment(url, await client(schema_file(), state_dir / "client"))
+        packages = await client(schema_file(), state_dir / "client")
+        async with _served(url, packages, state_dir) as found:
+            yield found
+
+
+@asynccontextmanager
+async def _served(url: str, packages: Path, state_dir: Path) -> AsyncIterator[Environment]:
+    """The database at url, brought up to date, with an engine over it."""
+    await migrate(url)
+    engine = QueryEngine(url, schema_file(), state_dir)
+    async with supervised(engine):
+        yield environment(url, engine.socket_path, packages)

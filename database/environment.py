@@ -1,4 +1,4 @@
-"""What LiteLLM's process needs in order to find its database, and the Prisma engine to speak to it with."""
+"""What LiteLLM's process needs in order to find its database, and the query engine to speak to it with."""
 
 import os
 import sys
@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from database import programs
-
 ENGINE = Path(__file__).parent / "engine"
-"""The engine: a server in JavaScript. prisma-client-py starts it as a child of LiteLLM's process."""
+"""The folder of the query engine, a server in JavaScript."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +28,11 @@ class Environment:
         sys.path.insert(0, str(self.packages))
 
 
-def environment(url: str, packages: Path) -> Environment:
-    """The environment for the database at url."""
+def environment(url: str, socket: str, packages: Path) -> Environment:
+    """The environment for the database at url, and the engine over it that answers on a Unix socket."""
     variables = {
         "DATABASE_URL": url,
-        "PRISMA_QUERY_ENGINE_BINARY": str(ENGINE / "query-engine"),
-        "LLMUX_NODE": str(programs.node()),
+        "LLMUX_ENGINE_SOCKET": socket,
         "DISABLE_SCHEMA_UPDATE": "true",  # or LiteLLM looks for Prisma's own programs to do it with
     }
     return Environment(variables, packages)

@@ -49,7 +49,7 @@ def only_one(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DatabaseError(
-                f"{folder} is in use by another process: stop that one, or use another folder"
+                f"the folder {folder.name} is in use by another process: stop that one, or use another folder"
             ) from None
         yield
     finally:

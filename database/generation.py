@@ -4,10 +4,14 @@ standard input. prisma's generator takes 200 MB and keeps its state in globals.
 
 import compileall
 import json
+import shutil
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
+
+CLIENT = Path(__file__).with_name("engine_client.py")
+"""Takes the place of the generated client's own way to an engine."""
 
 # Each is a line of the generated client, and what stands there instead.
 _PATCHES = {
@@ -17,19 +21,6 @@ _PATCHES = {
             "def indent(text: str, prefix: str) -> str:\n"
             "    return '\\n'.join(prefix + line if line.strip() else line for line in text.split('\\n'))\n"
         ),
-    },
-    # The engine answers only to whoever started it, and no proxy of the environment stands between them.
-    "engine/query.py": {
-        "        self.url = f'http://localhost:{port}'\n": (
-            "        self.url = f'http://127.0.0.1:{port}'\n"
-            "        token = secrets.token_urlsafe(32)\n"
-            "        headers = {'Authorization': f'Bearer {token}'}\n"
-            "        self.session.session_kwargs.update(headers=headers, trust_env=False)\n"
-        ),
-        "            PRISMA_ENGINE_PROTOCOL='graphql',\n": (
-            "            PRISMA_ENGINE_PROTOCOL='graphql',\n            LLMUX_ENGINE_TOKEN=token,\n"
-        ),
-        "import os\n": "import os\nimport secrets\n",
     },
 }
 
@@ -68,6 +59,7 @@ def generate(request: dict[str, Any], package: Path) -> None:
     }
     Generator().generate(model_parse(PythonData, data))
     patch(package)
+    shutil.copy(CLIENT, package / "engine" / "query.py")
     (package / "types.py").write_text(_TYPES, encoding="utf-8")
     compileall.compile_dir(package, quiet=2)
 

@@ -140,6 +140,8 @@ async def migrate(url: str) -> int:
                 return 0
             await _lock(connection)
             todo = outstanding(known, await _applied(connection))
+            if todo:
+                log.info("bringing the database up to date: %d migrations", len(todo))
             await _apply_all(connection, todo)
             for index in await _missing(connection):
                 await _build(connection, index)
@@ -247,7 +249,7 @@ async def _build(connection: Connection, index: Index) -> None:
     plain = "SELECT relkind = 'r' FROM pg_class WHERE oid = to_regclass(quote_ident(%s))"
     found = await connection.execute(plain, [index.table])
     concurrently = sql.SQL("CONCURRENTLY" if await found.fetchone() == (True,) else "")
-    log.info("building the index %s", index.name)
+    log.debug("building the index %s", index.name)
     await _drop_if_unfinished(connection, index.name)
     await connection.execute(
         sql.SQL("CREATE INDEX {} IF NOT EXISTS {} ON {} ({})").format(

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from signal import SIGINT, SIGQUIT
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
@@ -24,7 +25,8 @@ from psycopg import sql
 from database.account import Account, account
 from database.errors import DatabaseError
 from database.files import make_short_folder, write_private
-from database.postmaster import PidFile, Postmaster, processes_in
+from database.postmaster import PidFile, processes_in
+from database.process import Process
 from database.programs import major_version
 
 ROLE = "litellm"
@@ -48,6 +50,8 @@ SETTINGS = {
     "fsync": "on",
     "full_page_writes": "on",
     "synchronous_commit": "on",
+    # After a crash: its 1,800 files one by one would take seconds on a busy disk.
+    "recovery_init_sync_method": "syncfs",
     # The log is for the server's own troubles: no statement, and no value of one, belongs in it.
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
@@ -56,6 +60,9 @@ SETTINGS = {
     "timezone": "UTC",
 }
 """Given at every start, so that they win over postgresql.conf."""
+
+_STOP = (SIGINT, SIGQUIT)
+"""Roll back what is open and stop; or else at once, which costs a recovery at the next start."""
 
 START_S = 120.0
 """How long a start may take, with the replay of what a crash left."""
@@ -75,11 +82,13 @@ class Cluster:
     binaries: the folder of a PostgreSQL's programs
     """
 
+    name = "PostgreSQL"
+
     def __init__(self, folder: Path, binaries: Path) -> None:
         self._folder = folder
         self._data = folder / "data"
         self._binaries = binaries
-        self._postmaster: Postmaster | None = None
+        self._process: Process | None = None
         self._socket_dir: Path | None = None
 
     @property
@@ -94,10 +103,10 @@ class Cluster:
         return f"postgresql://{ROLE}:{quote(password, safe='')}@{quote(str(self._socket_dir), safe='')}/{database}"
 
     @property
-    def postmaster(self) -> Postmaster:
+    def process(self) -> Process:
         """The server that was started last."""
-        assert self._postmaster is not None, "not started"
-        return self._postmaster
+        assert self._process is not None, "not started"
+        return self._process
 
     async def start(self) -> None:
         """Start the server and wait until it takes connections; make the cluster first where there is none.
@@ -108,14 +117,14 @@ class Cluster:
         if not self._data.exists():
             await self._create()
         self._check_version()
-        self._postmaster = await self._adopt() or self._spawn()
-        await self._ready(self._postmaster)
+        self._process = await self._adopt() or self._spawn()
+        await self._ready(self._process)
         await self._ensure_database()
 
     async def stop(self) -> None:
         """Stop the server in order."""
-        if self._postmaster is not None and not await self._postmaster.stop(STOP_S):
-            log.error("PostgreSQL (process %d) does not stop", self._postmaster.pid)
+        if self._process is not None and not await self._process.stop(*_STOP, limit_s=STOP_S):
+            log.error("PostgreSQL (process %d) does not stop", self._process.pid)
             return
         if self._socket_dir is not None:
             shutil.rmtree(self._socket_dir, ignore_errors=True)
@@ -163,19 +172,19 @@ class Cluster:
                 f"dump it with version {has} and restore it into a new cluster, or move the folder away to start afresh"
             )
 
-    async def _adopt(self) -> Postmaster | None:
+    async def _adopt(self) -> Process | None:
         """The server that runs in this folder already, if one does."""
         found = PidFile.read(self._data)
         if found is None:
             return None
         try:
-            postmaster = Postmaster(found.pid) if found.is_alive(self._data) else None
+            process = Process(found.pid) if found.is_alive(self._data) else None
         except ProcessLookupError:
-            postmaster = None
-        if postmaster is not None and not found.status.startswith("stopping"):
-            log.info("PostgreSQL already runs (process %d); taking it over", postmaster.pid)
+            process = None
+        if process is not None and not found.status.startswith("stopping"):
+            log.info("PostgreSQL already runs (process %d); taking it over", process.pid)
             self._socket_dir = found.socket_dir
-            return postmaster
+            return process
         await self._wait_for_orphans()
         if found.socket_dir != self._socket_dir and found.socket_dir.name.startswith(_PREFIX):
             shutil.rmtree(found.socket_dir, ignore_errors=True)
@@ -187,16 +196,12 @@ class Cluster:
         """A killed server's children end by themselves, but until then a new one would not start."""
         for pid in processes_in(self._data):
             with suppress(ProcessLookupError):
-                orphan = Postmaster(pid)
-                try:
-                    async with asyncio.timeout(_ORPHANS_S):
-                        await orphan.ended()
-                except TimeoutError:
+                if not await Process(pid).ended(_ORPHANS_S):
                     raise DatabaseError(
                         f"a process that an earlier PostgreSQL left behind ({pid}) still works in {self._data}: end it"
-                    ) from None
+                    )
 
-    def _spawn(self) -> Postmaster:
+    def _spawn(self) -> Process:
         user = account(self._data)
         if self._socket_dir is None:
             self._socket_dir = make_short_folder(_PREFIX)
@@ -216,24 +221,21 @@ class Cluster:
                 start_new_session=True,  # Ctrl-C at the terminal is for whoever uses the database, and first for them
                 **self._as_user(self._data, user),
             )
-        return Postmaster(child.pid, child)
+        return Process(child.pid, child)
 
-    async def _ready(self, postmaster: Postmaster) -> None:
+    async def _ready(self, process: Process) -> None:
         pause_s = 0.005
         deadline_s = asyncio.get_running_loop().time() + START_S
-        while postmaster.is_running and asyncio.get_running_loop().time() < deadline_s:
+        while process.is_running and asyncio.get_running_loop().time() < deadline_s:
             said = PidFile.read(self._data)
-            if said is not None and said.pid == postmaster.pid and said.status == "ready":
+            if said is not None and said.pid == process.pid and said.status == "ready":
                 return
-            try:
-                async with asyncio.timeout(pause_s):
-                    await postmaster.ended()
-            except TimeoutError:
+            if not await process.ended(pause_s):
                 pause_s = min(pause_s * 2, 0.1)
-        if postmaster.is_running:
-            await postmaster.stop(STOP_S)
-            raise DatabaseError(f"PostgreSQL was not ready within {START_S:.0f} s; see {self._folder / 'log'}")
-        raise DatabaseError(f"PostgreSQL {postmaster.how_it_ended}: {self._last_words()}")
+        if process.is_running:
+            await process.stop(*_STOP, limit_s=STOP_S)
+            raise DatabaseError(f"PostgreSQL was not ready within {START_S:.0f} s; see {self._folder.name}/log")
+        raise DatabaseError(f"PostgreSQL {process.how_it_ended}: {self._last_words()}")
 
     async def _ensure_database(self) -> None:
         try:
@@ -253,7 +255,7 @@ class Cluster:
     def _last_words(self) -> str:
         lines = (self._folder / "log").read_text(encoding="utf-8", errors="replace").splitlines()
         grave = [line.partition("FATAL:")[2].strip() for line in lines[-20:] if "FATAL:" in line]
-        return f"{(grave or lines or ['it said nothing'])[-1]} (in {self._folder / 'log'})"
+        return f"{(grave or lines or ['it said nothing'])[-1]} (in {self._folder.name}/log)"
 
     @staticmethod
     def _data_argument(data: Path, user: Account | None) -> str:

@@ -1,12 +1,13 @@
-"""Keeps a PostgreSQL running: when it ends, it is started again."""
+"""Keeps a server running: when it ends, it is started again."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from database.errors import DatabaseError
-from database.postgres import Cluster
+from database.process import Process
 
 log = logging.getLogger(__name__)
 
@@ -16,19 +17,32 @@ STEADY_S = 60.0
 LONGEST_PAUSE_S = 30.0
 
 
+class Server(Protocol):
+    """What can be started, more than once, and stopped. Its `start` raises DatabaseError or OSError."""
+
+    name: str
+
+    @property
+    def process(self) -> Process: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
 def pause_s(failures: int) -> float:
     """How long to wait before the next start, after so many that did not last."""
     return 0.0 if failures == 0 else min(0.25 * 2 ** (failures - 1), LONGEST_PAUSE_S)
 
 
 class Supervisor:
-    """Watches over a cluster that was started.
+    """Watches over a server that was started.
 
-    restarted: set when the server has been started again; then the event for the next time takes its place
+    restarted: set when it has been started again; then the event for the next time takes its place
     """
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(self, server: Server) -> None:
+        self._server = server
         self.restarted = asyncio.Event()
 
     async def keep_running(self) -> None:
@@ -37,29 +51,34 @@ class Supervisor:
         failures = 0
         while True:
             began_s = clock()
-            await self._cluster.postmaster.ended()
+            await self._server.process.ended()
             failures = 0 if clock() - began_s >= STEADY_S else failures
-            how = self._cluster.postmaster.how_it_ended
+            how = self._server.process.how_it_ended
+            ended_s = clock()
             while True:
-                log.error("PostgreSQL %s; starting it again in %.2f s", how, pause_s(failures))
+                log.error("%s %s; starting it again%s", self._server.name, how, _after(pause_s(failures)))
                 await asyncio.sleep(pause_s(failures))
                 failures += 1
                 try:
-                    await self._cluster.start()
+                    await self._server.start()
                     break
                 except (DatabaseError, OSError) as error:
                     how = f"did not start: {error}"
-            log.warning("PostgreSQL runs again")
+            log.warning("%s runs again, after %.1f s", self._server.name, clock() - ended_s)
             self.restarted.set()
             self.restarted = asyncio.Event()
 
 
+def _after(pause_s: float) -> str:
+    return f" in {pause_s:.2f} s" if pause_s else ""
+
+
 @asynccontextmanager
-async def supervised(cluster: Cluster) -> AsyncIterator[Supervisor]:
-    """Start a cluster, keep it running inside, and stop it in order."""
+async def supervised(server: Server) -> AsyncIterator[Supervisor]:
+    """Start a server, keep it running inside, and stop it in order."""
     try:
-        await cluster.start()
-        supervisor = Supervisor(cluster)
+        await server.start()
+        supervisor = Supervisor(server)
         keeping = asyncio.create_task(supervisor.keep_running())
         try:
             yield supervisor
@@ -67,4 +86,4 @@ async def supervised(cluster: Cluster) -> AsyncIterator[Supervisor]:
             keeping.cancel()
             await asyncio.wait([keeping])
     finally:
-        await cluster.stop()
+        await server.stop()

@@ -10,6 +10,7 @@ from typing import Any
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth
 
+from hooks.body import refuse_malformed
 from hooks.permission import Permission
 from llmux.config import Config, Task
 from llmux.errors import InvalidRequest, ModelNotFound, PermissionDenied, WrongTask, of_refusal
@@ -82,6 +83,7 @@ class Admission(CustomLogger):
         self._config = config
         self._arbiter = arbiter
         self._other_models = other_models
+        self._aliases = config.aliases
 
     async def async_pre_call_hook(
         self, user_api_key_dict: UserAPIKeyAuth, cache: object, data: dict[str, Any], call_type: str
@@ -91,12 +93,14 @@ class Admission(CustomLogger):
             name = data.get("model")
             if not isinstance(name, str) or not name:
                 raise InvalidRequest("model is missing; GET /v1/models lists the names", param="model")
-            # LiteLLM looked at the body's model; a route's own or a query's may have taken its place since.
+            # LiteLLM looked at the body's model; a route's own may have taken its place since.
             if not await self._may_use(user_api_key_dict, name):
                 raise PermissionDenied(f"this key may not use {name}; GET /v1/models lists what it may", param="model")
-            refuse_malformed_messages(data.get("messages"))
-            if name not in self._other_models:
-                self._admit(name, call_type)
+            if TASK_OF_CALL.get(call_type) == "llm":
+                refuse_malformed(data, call_type)
+            model = self._aliases.get(name, name)
+            if model not in self._other_models:
+                self._admit(model, call_type)
                 current().model = name
                 current().streams = TASK_OF_CALL[call_type] == "llm" and data.get("stream") is True
         return data
@@ -114,19 +118,6 @@ class Admission(CustomLogger):
         refused = self._arbiter.refusal(virtual.physical)
         if refused is not None:
             raise of_refusal(refused)
-
-
-def refuse_malformed_messages(messages: object) -> None:
-    """Raises InvalidRequest for messages that LiteLLM would stumble over; None is for routes that have none."""
-    if messages is None:
-        return
-    if not isinstance(messages, list) or not messages:
-        raise InvalidRequest("messages must be a list of at least one message", param="messages")
-    for message in messages:
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise InvalidRequest("each message must be an object with a role", param="messages")
-        if not isinstance(message.get("content"), str | list | None):
-            raise InvalidRequest("the content of a message must be a text or a list of parts", param="messages")
 
 
 def refuse_overrides(data: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import re
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llmux import request
 from llmux.errors import LlmuxError, Stopping
 from llmux.frame import last_frames
+from llmux.litellm_errors import of_litellm
 from llmux.surface import ROUTES, is_open
 
 log = logging.getLogger("llmux")
@@ -30,6 +32,9 @@ _TYPES = {
     429: "rate_limit_error",
     503: "service_unavailable",
 }
+
+_KEPT = (b"access-control-allow-origin", b"vary")
+"""Headers of a refused request's answer without which a page of a host in `cors_origins` could not read the error."""
 
 _FRAME = b'data: {"error"'
 _REJECTED = "Rejected Request: "
@@ -149,17 +154,19 @@ class _Outgoing:
 
     async def _send_error(self, start: Message) -> None:
         self.finished = True
-        error, status = self._request.error, start["status"]
+        status = start["status"]
+        error = self._request.error or of_litellm(status, self._body)
+        kept = [(name, value) for name, value in start["headers"] if name.lower() in _KEPT]
         if error is not None:
-            await send_error(error, self._send)
+            await send_error(error, self._send, kept)
             return
         if status >= 500:
             log.error("%s failed inside LiteLLM with %s; LLMUX_LOG=debug shows why", self._name, status)
         if status == 422 or (status == 401 and _REJECTED.encode() in self._body):
             status = 400  # OpenAI's word for a request that is not right
         body = error_body(status, self._body)
-        retry = [(name, value) for name, value in start["headers"] if name.lower() in (b"retry-after", b"allow")]
-        await _send_json(status, body, retry, self._send)
+        passed = [(name, value) for name, value in start["headers"] if name.lower() in (b"retry-after", b"allow")]
+        await _send_json(status, body, [*kept, *passed], self._send)
 
     def _error_in(self, frame: bytes) -> dict[str, Any] | None:
         """The error object that this part of a stream stands for. In other APIs than chat, LiteLLM wraps its words."""
@@ -184,10 +191,10 @@ def _content_type(start: Message) -> bytes:
     return next((value for name, value in start["headers"] if name.lower() == b"content-type"), b"")
 
 
-async def send_error(error: LlmuxError, send: Send) -> None:
+async def send_error(error: LlmuxError, send: Send, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
     """Answer with this error, before anything else was sent."""
-    headers = [(name.encode(), value.encode()) for name, value in error.response_headers().items()]
-    await _send_json(error.status_code, error.body(), headers, send)
+    own = [(name.encode(), value.encode()) for name, value in error.response_headers().items()]
+    await _send_json(error.status_code, error.body(), [*headers, *own], send)
 
 
 async def _send_json(status: int, body: dict[str, Any], headers: list[tuple[bytes, bytes]], send: Send) -> None:

@@ -50,6 +50,13 @@ def _parse_budget(value: object) -> int | None:
     return None if value in (None, "auto") else parse_bytes(value)
 
 
+def _parse_origin(value: object) -> str:
+    """'https://chat.example.org': what a browser calls the host of a page."""
+    if not isinstance(value, str) or not re.fullmatch(r"https?://[^/*,\s]+", value):
+        raise ValueError(f"an origin is a scheme and a host, such as https://chat.example.org; got {value!r}")
+    return value
+
+
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Budget = Annotated[int | None, BeforeValidator(_parse_budget)]
 
@@ -108,10 +115,14 @@ class Model(_Section):
 
 
 class View(_Section):
-    """How a virtual model asks its physical one: nothing here is loaded twice."""
+    """How a virtual model asks its physical one: nothing here is loaded twice.
+
+    locked: a request that asks for anything else is refused; otherwise it has the last word
+    """
 
     enable_thinking: bool | None = None
     reasoning_effort: Literal["low", "medium", "high"] | None = None
+    locked: bool = False
 
 
 class MaxWait(_Section):
@@ -139,11 +150,27 @@ class Limits(_Section):
     stop_s: float = Field(default=20.0, gt=0)
 
 
+class Images(_Section):
+    """Images in chats: which may be fetched, and how much of them.
+
+    hosts: names from which images may be fetched by http(s); an image in the request itself needs none
+    count: images in one request
+    size: bytes of one image as it comes
+    pixels: width times height of one image
+    """
+
+    hosts: tuple[str, ...] = ()
+    count: int = Field(default=32, ge=1)
+    size: Bytes = 20 * 10**6
+    pixels: int = Field(default=40_000_000, ge=1)
+
+
 class Settings(_Section):
     """The `llmux:` section.
 
     budget: bytes of VRAM that models may use together; None ("auto" in the file) takes what the GPU has
     open_routes: paths of LiteLLM's to open beside those that llmux serves; one ending in /* opens all below it
+    cors_origins: web pages of other hosts whose scripts may call, with a key of theirs, such as https://chat.example.org
     database: where virtual keys live: "embedded" is a PostgreSQL of llmux's own in state_dir, "external" the one that
         DATABASE_URL names, and "none" keeps named keys in a file
     """
@@ -157,9 +184,11 @@ class Settings(_Section):
     voices_dir: Path = Path("voices")
     database: Literal["embedded", "external", "none"] = "embedded"
     open_routes: tuple[str, ...] = ()
+    cors_origins: tuple[Annotated[str, BeforeValidator(_parse_origin)], ...] = ()
     max_wait_s: MaxWait = MaxWait()
     queue: Queue = Queue()
     limits: Limits = Limits()
+    images: Images = Images()
     models: dict[str, Model]
 
     @model_validator(mode="after")
@@ -196,6 +225,12 @@ class Config:
     def physical(self, virtual_name: str) -> Model:
         """The model behind a virtual name; KeyError where there is none."""
         return self.settings.models[self.virtual[virtual_name].physical]
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Further names of models, as LiteLLM's router_settings.model_group_alias gives them."""
+        given = (self.litellm.get("router_settings") or {}).get("model_group_alias") or {}
+        return {alias: name["model"] if isinstance(name, dict) else name for alias, name in given.items()}
 
     @property
     def models_dir(self) -> Path:

@@ -4,15 +4,20 @@
     ├── InvalidRequest              400
     │   ├── WrongTask               400  a model of another task
     │   ├── InvalidAudio            400  not audio, empty, truncated
+    │   ├── InvalidImage            400  not an image, too large, not to be had
     │   ├── ContextLengthExceeded   400
     │   └── InsufficientVram        400  can never fit, so that clients do not retry
     ├── Unauthenticated             401
+    │   ├── KeyExpired              401
+    │   └── KeyBlocked              401
+    ├── BudgetExhausted             402  not 429, which clients repeat: a budget does not come back by itself
     ├── PermissionDenied            403
-    │   └── AdminKeyNeeded          403  an order about VRAM, with another key than the admin's
+    │   └── AdminKeyNeeded          403  an order about VRAM, or administration, with another key than the admin's
     ├── NotFound                    404  no such route
     │   ├── ModelNotFound           404
     │   └── WeightsMissing          404
     ├── RequestTooLarge             413
+    ├── RateLimited                 429  carries Retry-After
     ├── RuntimeMissing              501  the model's runtime is not part of this installation
     └── Unavailable                 503  retry later: every one carries Retry-After
         ├── QueueFull               503
@@ -20,6 +25,7 @@
         ├── DeviceLost              503  the GPU does not answer: what is loaded is served, nothing else is loaded
         ├── DeviceFailed            503  the GPU failed under the gateway, which starts again
         ├── ModelBusy               503  cannot be unloaded now
+        ├── DatabaseUnavailable     503  keys cannot be looked up
         ├── TimedOut                503
         └── Stopping                503
 
@@ -72,6 +78,10 @@ class InvalidAudio(InvalidRequest):
     code = "invalid_audio"
 
 
+class InvalidImage(InvalidRequest):
+    code = "invalid_image"
+
+
 class ContextLengthExceeded(InvalidRequest):
     code = "context_length_exceeded"
 
@@ -85,6 +95,20 @@ class Unauthenticated(LlmuxError):
     status_code = 401
     type = "authentication_error"
     code = "invalid_api_key"
+
+
+class KeyExpired(Unauthenticated):
+    code = "api_key_expired"
+
+
+class KeyBlocked(Unauthenticated):
+    code = "api_key_blocked"
+
+
+class BudgetExhausted(LlmuxError):
+    status_code = 402
+    type = "insufficient_quota"
+    code = "insufficient_quota"
 
 
 class PermissionDenied(LlmuxError):
@@ -117,6 +141,12 @@ class RequestTooLarge(LlmuxError):
     status_code = 413
     type = "invalid_request_error"
     code = "request_too_large"
+
+
+class RateLimited(LlmuxError):
+    status_code = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
 
 
 class RuntimeMissing(LlmuxError):
@@ -156,6 +186,10 @@ class DeviceFailed(Unavailable):
 class ModelBusy(Unavailable):
     type = "model_busy"
     code = "model_busy"
+
+
+class DatabaseUnavailable(Unavailable):
+    code = "database_unavailable"
 
 
 class TimedOut(Unavailable):

@@ -20,7 +20,10 @@ from starlette.types import ASGIApp
 from hooks.admission import Admission
 from hooks.authentication import authentication
 from hooks.permission import may_use
+from hooks.slot import Slot
+from hooks.usage import UsageChunk
 from llmux import client_keys
+from llmux.administration import ADMINISTRATION, PAGES, SELF_SERVICE, Administration
 from llmux.answer import Answer
 from llmux.arbitration import arbiter_of
 from llmux.config import PROVIDER, Config
@@ -29,9 +32,9 @@ from llmux.intake import Intake
 from llmux.keys import KeyFile
 from llmux.litellm_settings import litellm_config
 from llmux.metrics import ArbiterMetrics
-from llmux.routes import routes, tell
+from llmux.routes import key_of, routes, tell
 from llmux.secrets import write_private
-from llmux.surface import ADMINISTRATION, Surface
+from llmux.surface import Surface
 from llmux.waiting import Waiting
 from providers import litellm_audio, voices
 from providers.chat import ChatProvider
@@ -63,7 +66,7 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     arbiter = arbiter_of(config, metrics, on_failure)
     metrics.watch(arbiter.snapshot)
     leased = Leased(arbiter, request_s=settings.limits.request_s)
-    litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased)}]
+    litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased, settings)}]
     clips = voices.read(config.voices_dir)
     litellm_audio.install(
         TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits, clips)
@@ -72,6 +75,7 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     litellm.callbacks.append(
         Admission(config, arbiter, may_use, [name for name in names if name not in config.virtual])
     )
+    litellm.callbacks.append(UsageChunk())
     app = proxy_server.app
     has_database = settings.database != "none"
     if not has_database:
@@ -82,8 +86,11 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     litellm.require_auth_for_metrics_endpoint = False  # our /metrics asks for any key, LiteLLM's for its admin's
     keys = _client_keys(app, master_key, config.state_dir) if has_database else _nothing
     app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s, keys)
-    inner: ASGIApp = Intake(Waiting(app), body_bytes=settings.limits.request_body)
-    opened = (*settings.open_routes, *(ADMINISTRATION if has_database else ()))
+    inner: ASGIApp = Intake(Waiting(Slot(app)), body_bytes=settings.limits.request_body)
+    opened = settings.open_routes
+    if has_database:
+        inner = Administration(inner, key_of)
+        opened = (*opened, *PAGES, *SELF_SERVICE, *ADMINISTRATION)
     return Gateway(Answer(Surface(inner, opened=opened)), arbiter.close)
 
 

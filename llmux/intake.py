@@ -27,7 +27,7 @@ class Intake:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        connection = _Connection(receive, send, self._body_bytes)
+        connection = _Connection(receive, send, self._body_bytes, is_form=_is_form(scope))
         connection.count(next((int(v) for k, v in scope["headers"] if k == b"content-length" and v.isdigit()), 0))
         work = asyncio.ensure_future(self._app(scope, connection.receive, connection.send))
         connection.cancels(work)
@@ -44,11 +44,13 @@ class Intake:
 class _Connection:
     """One request's two directions."""
 
-    def __init__(self, receive: Receive, send: Send, body_bytes: int) -> None:
+    def __init__(self, receive: Receive, send: Send, body_bytes: int, *, is_form: bool) -> None:
+        self._is_form = is_form
         self._receive = receive
         self._send = send
         self._limit = body_bytes
         self._arrived = 0
+        self._has_fields = True
         self._answered = False
         self._watch: asyncio.Task[Message] | None = None
         self._work: asyncio.Future[None] | None = None
@@ -69,8 +71,13 @@ class _Connection:
             return await asyncio.shield(self._watch)
         message = await self._receive()
         if message["type"] == "http.request":
-            self._arrived += len(message.get("body", b""))
+            body = message.get("body", b"")
+            if not self._arrived and not self._is_form:
+                self._has_fields = body.strip()[:1] in (b"{", b"")
+            self._arrived += len(body)
             self.count(self._arrived)
+            if not self._has_fields:  # JSON that is no object: LiteLLM would stumble over it before it looks at the key
+                message = {**message, "body": b""}
             if not message.get("more_body"):
                 self._watch = asyncio.ensure_future(self._receive())
                 self._watch.add_done_callback(self._left)
@@ -89,3 +96,8 @@ class _Connection:
     def close(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
+
+
+def _is_form(scope: Scope) -> bool:
+    content_type = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    return bool(content_type.lower().startswith((b"multipart/", b"application/x-www-form-urlencoded")))

@@ -12,6 +12,7 @@ from llmux.secrets import UI_PASSWORD_VARIABLE, ui_password
 
 ENVIRONMENT: Mapping[str, str] = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or each start spends 10 s on looking for a newer one
+    "LITELLM_CORS_ALLOW_CREDENTIALS": "false",  # a page of another host brings a key, never the admin's cookies
     "NO_DOCS": "True",
     "NO_REDOC": "True",
     "NO_OPENAPI": "True",
@@ -44,8 +45,22 @@ WITHOUT_DATABASE: Mapping[str, Mapping[str, Any]] = {
 }
 """Without the first two a named key's list of models is not enforced: no value of the user's can win."""
 
+WITH_DATABASE: Mapping[str, Mapping[str, Any]] = {
+    "general_settings": {
+        "proxy_batch_write_at": 5,  # spend, every 5 to 10 s: so much a kill may cost
+        "maximum_spend_logs_retention_period": "90d",  # refusals are logged, too: or strangers would fill the disk
+    },
+}
+"""A user's own value wins here, too."""
+
 ACCESS_GROUPS: Mapping[Task, str] = {"llm": "chat", "asr": "transcription", "tts": "speech"}
 """Names that a key's list of models may hold for all models of a task, whichever these are by then."""
+
+FREE: Mapping[str, float] = {"input_cost_per_token": 0, "output_cost_per_token": 0}
+"""For a model that is free by the token LiteLLM looks at no budget, whatever else the model costs."""
+
+OTHER_PRICES = frozenset(["input_cost_per_second", "input_cost_per_character"])
+"""Of a recording that is transcribed, and of a text that is spoken."""
 
 _PASSED_THROUGH = ("reasoning_effort", "thinking", "verbosity")
 """Parameters that LiteLLM refuses for a provider unless they are listed per model."""
@@ -56,17 +71,20 @@ def environment(config: Config) -> Mapping[str, str]:
 
     Raises ValueError for a secret that cannot be used.
     """
+    origins = {"LITELLM_CORS_ORIGINS": ",".join(config.settings.cors_origins) or ","}  # LiteLLM takes "" for any origin
     if config.settings.database == "none":
-        return {**ENVIRONMENT, "DISABLE_ADMIN_UI": "True"}
-    return {**ENVIRONMENT, UI_PASSWORD_VARIABLE: ui_password(config.state_dir)}
+        return {**ENVIRONMENT, **origins, "DISABLE_ADMIN_UI": "True"}
+    return {**ENVIRONMENT, **origins, UI_PASSWORD_VARIABLE: ui_password(config.state_dir)}
 
 
 def litellm_config(config: Config) -> dict[str, Any]:
     """LiteLLM's configuration, from its sections of litellm_config.yaml."""
     rendered: dict[str, Any] = copy.deepcopy(dict(config.litellm))
-    required = WITHOUT_DATABASE if config.settings.database == "none" else {}
+    has_database = config.settings.database != "none"
+    usual, required = (WITH_DATABASE, {}) if has_database else ({}, WITHOUT_DATABASE)
     for name in DEFAULTS:
-        rendered[name] = {**DEFAULTS[name], **(rendered.get(name) or {}), **required.get(name, {})}
+        given = rendered.get(name) or {}
+        rendered[name] = {**DEFAULTS[name], **usual.get(name, {}), **given, **required.get(name, {})}
     rendered["model_list"] = [_entry(entry, config) for entry in rendered["model_list"]]
     return rendered
 
@@ -80,9 +98,8 @@ def _entry(entry: dict[str, Any], config: Config) -> dict[str, Any]:
         return entry
     given = entry.get("model_info") or {}
     info = {
-        "input_cost_per_token": 0,
-        "output_cost_per_token": 0,
-        "input_cost_per_second": 0,
+        "input_cost_per_second": 0,  # a price that makes LiteLLM look at the others
+        **({} if OTHER_PRICES.intersection(given) else FREE),
         "disable_background_health_check": True,
         **given,
         "access_groups": [ACCESS_GROUPS[config.settings.models[physical].task], *given.get("access_groups", ())],

@@ -12,7 +12,8 @@ import sys
 
 LEVEL_VARIABLE = "LLMUX_LOG"
 
-_LITELLM = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
+_LITELLM = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "backoff")
+"""The last is what LiteLLM repeats its database calls with. It quotes what failed."""
 
 
 class _OneLine(logging.Formatter):
@@ -39,7 +40,9 @@ def log_to_stderr() -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.setLevel(logging.DEBUG if debug else logging.CRITICAL)
-    # LiteLLM leaves tasks of clients behind that left early, and asyncio complains when these are collected.
-    logging.getLogger("asyncio").setLevel(logging.DEBUG if debug else logging.CRITICAL)
-    for name in ("httpx", "httpcore", "apscheduler"):
+    # LiteLLM leaves tasks of clients behind that left early, and asyncio complains when these are collected. What it
+    # retries while the database is away, backoff and apscheduler tell a line a time, beside our one.
+    for name in ("asyncio", "backoff", "apscheduler"):
+        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.CRITICAL)
+    for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.INFO if debug else logging.WARNING)

@@ -24,12 +24,14 @@ class Request:
     streams: the client asked for its answer as a stream of events
     on_lease: called when a lease is asked for, with what tells where it stands (None once it does not wait) and with
         what gives it back, to be called when the request is over
+    on_end: takes what is to be called when the request is over, whether its client was answered or left
     """
 
     model: str | None = None
     streams: bool = False
     error: LlmuxError | None = None
     on_lease: Callable[[Callable[[], Wait | None], Callable[[], None]], None] = lambda wait, give_back: None
+    on_end: Callable[[Callable[[], None]], None] = lambda call: None
 
 
 _current: ContextVar[Request | None] = ContextVar("llmux_request", default=None)

@@ -5,14 +5,17 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
-from litellm.proxy._types import LitellmUserRoles, SpecialHeaders, UserAPIKeyAuth
+from litellm.proxy._types import SpecialHeaders, UserAPIKeyAuth
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
+from litellm.proxy.management_endpoints.key_management_endpoints import info_key_fn
+from litellm.proxy.utils import hash_token
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hooks.permission import Permission
 from llmux import status
+from llmux.administration import require_administrator
 from llmux.config import Config, Model
-from llmux.errors import AdminKeyNeeded, InvalidRequest, LlmuxError, ModelBusy, ModelNotFound, of_refusal
+from llmux.errors import InvalidRequest, LlmuxError, ModelBusy, ModelNotFound, of_refusal
 from llmux.metrics import CONTENT_TYPE, ArbiterMetrics
 from llmux.request import errors_noted
 from llmux.weights import require_weights
@@ -47,6 +50,7 @@ async def key_of(request: Request) -> UserAPIKeyAuth:
 
 
 Key = Annotated[UserAPIKeyAuth, Depends(key_of)]
+KeyOfLiteLLM = Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]
 
 
 async def tell(request: Request, error: Exception) -> Response:
@@ -102,8 +106,7 @@ def routes(
 
     async def order_of(kind: type[T], request: Request, key: UserAPIKeyAuth) -> T:
         """Raises LlmuxError for another key than the admin's, a body that is no such order, and unknown models."""
-        if key.user_role != LitellmUserRoles.PROXY_ADMIN:
-            raise AdminKeyNeeded("this takes the master key; `llmux keys master` shows it")
+        require_administrator(key)
         order = parse(kind, await request.body())
         if order.model not in config.settings.models:
             raise ModelNotFound(
@@ -150,6 +153,15 @@ def routes(
             order = await order_of(PinOrder, request, key)
             arbiter.pin(order.model, order.pinned)
             return state_of(order.model)
+
+    @router.get("/key/info")
+    async def key_info(asking: KeyOfLiteLLM, key: str | None = None) -> Any:
+        """LiteLLM's own, which takes all keys that belong to no user for those of one user."""
+        own = key is None or asking.token in (key, hash_token(key))
+        with errors_noted():
+            if not own:
+                require_administrator(asking)
+        return await info_key_fn(key, asking)
 
     @router.get("/metrics")
     async def prometheus(_: Key) -> Response:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 
 import database
+from database.files import only_one
 from llmux.config import Config
 from llmux.litellm_settings import environment
 from llmux.logs import log_to_stderr
@@ -22,7 +23,8 @@ def serve(config: Config, master_key: str, port: int) -> None:
     Raises DatabaseError, vram.device.DeviceError, and ValueError for a secret that cannot be used.
     """
     log_to_stderr()
-    with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:
+    loop_factory = uvicorn.Config("").get_loop_factory()
+    with only_one(config.state_dir), asyncio.Runner(loop_factory=loop_factory) as runner:
         try:
             server = runner.run(_serve(config, master_key, port))
         except asyncio.CancelledError:

@@ -1,6 +1,7 @@
 """Which of LiteLLM's many routes can be reached: those that llmux is for, and those that the configuration opens."""
 
 from collections.abc import Iterable
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,22 +26,26 @@ ROUTES = (
     "/v1/audio/models",
 )
 
-ADMINISTRATION = (
-    "/ui",
-    "/ui/*",
-    "/key/*",
-    "/v2/login",
-)
-"""What the admin UI and `llmux keys` need, where a database keeps what they do. LiteLLM asks for its admin's key."""
-
 
 def is_open(path: str, routes: Iterable[str]) -> bool:
     """Whether a path is one of these routes, or below one that ends in /*."""
     return any(path == route or (route.endswith("/*") and path.startswith(route[:-1])) for route in routes)
 
 
+def without_model(query: bytes) -> bytes:
+    """A query string without its model.
+
+    LiteLLM would serve the query's model, after it has checked whether key, user and team may use the body's.
+    """
+    given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    return urlencode([(name, value) for name, value in given if name.lower() != "model"]).encode()
+
+
 class Surface:
-    """ASGI: answers 404 for every closed route, before anything of LiteLLM's sees the request."""
+    """ASGI: answers 404 for every closed route, before anything of LiteLLM's sees the request.
+
+    A request for an answer names its model in its body, and nowhere else.
+    """
 
     def __init__(self, app: ASGIApp, *, opened: Iterable[str] = ()) -> None:
         self._app = app
@@ -52,4 +57,6 @@ class Surface:
                 await send({"type": "websocket.close", "code": 1008})
                 return
             raise NotFound("there is no such route; see GET /v1/models for what is served")
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["query_string"]:
+            scope = {**scope, "query_string": without_model(scope["query_string"])}
         await self._app(scope, receive, send)

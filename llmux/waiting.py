@@ -74,11 +74,12 @@ class _Answer:
         self._send = send
         self._sleep = sleep
         self._request = request.current()
+        self._at_end: list[Callable[[], None]] = []
         self._request.on_lease = self._asked
+        self._request.on_end = self._at_end.append
         self._comments: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         """Held while a comment is sent, which LiteLLM's answer must not interrupt."""
-        self._give_back: list[Callable[[], None]] = []
         self._begun = False
         self._failed: int | None = None
         self._body = b""
@@ -88,15 +89,15 @@ class _Answer:
         LiteLLM forgets the task that waits for that word.
         """
         self._hush()
-        for give_back in self._give_back:
-            give_back()
+        for call in self._at_end:
+            call()
 
     def _hush(self) -> None:
         if self._comments is not None:
             self._comments.cancel()
 
     def _asked(self, wait: Callable[[], Wait | None], give_back: Callable[[], None]) -> None:
-        self._give_back.append(give_back)
+        self._at_end.append(give_back)
         if self._request.streams and self._comments is None:
             self._comments = asyncio.create_task(self._comment(wait), name="comments of a waiting stream")
 

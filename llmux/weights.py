@@ -66,13 +66,18 @@ def fetch_patterns(model: Model) -> Sequence[str]:
 
 
 def fetch(model: Model, models_dir: Path) -> None:
-    """Fetch a model's files into the models folder, going on where an earlier fetch stopped.
+    """Fetch a model's files into the models folder, going on where an earlier fetch stopped. A gpt-oss that was
+    published unpacked is packed, and then takes a third of the room.
 
     Raises huggingface_hub's errors: GatedRepoError where the model's terms were not accepted, and the like.
     """
-    from huggingface_hub import snapshot_download  # a second to import, and only this command needs it
+    from huggingface_hub import snapshot_download  # seconds to import, and only this command needs them
 
-    if model.weights is not None:
-        snapshot_download(
-            model.weights, local_dir=models_dir / model.weights, allow_patterns=list(fetch_patterns(model))
-        )
+    from providers import mxfp4
+
+    if model.weights is None or mxfp4.was_converted(models_dir / model.weights):
+        return
+    folder = models_dir / model.weights
+    snapshot_download(model.weights, local_dir=folder, allow_patterns=list(fetch_patterns(model)))
+    if model.runtime == "transformers" and mxfp4.is_unpacked_gpt_oss(folder):
+        mxfp4.convert_in_place(folder)

@@ -5,182 +5,176 @@ import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from litellm import CustomLLM
-from litellm.types.utils import Choices, Delta, Message, ModelResponse, ModelResponseStream, StreamingChoices, Usage
-from pydantic import ValidationError
+from litellm.types.utils import (
+    ChatCompletionDeltaToolCall,
+    ChatCompletionMessageToolCall,
+    Choices,
+    CompletionTokensDetailsWrapper,
+    Delta,
+    Function,
+    Message,
+    ModelResponse,
+    ModelResponseStream,
+    StreamingChoices,
+    Usage,
+)
 
-from llmux.config import View
+from llmux.config import Settings
 from llmux.errors import InvalidRequest, LlmuxError
 from llmux.request import errors_noted
-from providers import dialect
+from providers import dialect, images
+from providers.download import Download
 from providers.leased import Lender
-from providers.runtime import ChatRuntime, FinishReason, Piece, Sampling
-
-T = TypeVar("T")
-
-_STOPS = 4
-"""Stop strings that a request may name, as at OpenAI."""
-
-_UNSUPPORTED: Mapping[str, Sequence[object]] = {
-    "n": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (),
-    "logit_bias": ({},),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "response_format": ({"type": "text"},),
-    "tool_choice": ("auto", "none"),
-}
-"""Parameters that would change the answer and are not served, with the values that ask for nothing."""
+from providers.markup import ToolCall, markup_of
+from providers.parameters import Parameters
+from providers.reply import Part, Reply, Text
+from providers.runtime import ChatRuntime, FinishReason, Image
 
 
 @dataclass(frozen=True, slots=True)
-class Parameters:
-    """What a request says beside its messages.
+class Step:
+    """How an answer went on.
 
-    stop: texts that end the answer and are not part of it
-    options: what the view hands to the chat template
+    tokens: how many were generated for it; reasoning_tokens: those of them that were reasoning, its markup included
+    prompt_tokens, finish_reason: as in Piece
     """
 
-    sampling: Sampling
-    stop: tuple[str, ...] = ()
-    tools: tuple[Mapping[str, Any], ...] = ()
-    options: Mapping[str, Any] | None = None
-
-    @classmethod
-    def parse(cls, given: Mapping[str, Any]) -> "Parameters":
-        """From the body of a request. Raises InvalidRequest, naming the parameter, for what cannot be served."""
-        for name, harmless in _UNSUPPORTED.items():
-            if given.get(name) is not None and given[name] not in harmless:
-                raise InvalidRequest(f"{name} is not supported with this value by this model", param=name)
-        sampling = Sampling(
-            max_tokens=_integer(given, "max_tokens", least=1),
-            temperature=_number(given, "temperature", 0, 2),
-            top_p=_number(given, "top_p", 0, 1),
-            seed=_integer(given, "seed"),
-        )
-        if sampling.top_p == 0:
-            raise InvalidRequest("top_p must be above 0", param="top_p")
-        tools = () if given.get("tool_choice") == "none" else _tools(given)
-        return cls(sampling, _stop(given), tools, _options(given))
-
-
-def _integer(given: Mapping[str, Any], name: str, *, least: int | None = None) -> int | None:
-    value = given.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
-        bound = "" if least is None else f" of at least {least}"
-        raise InvalidRequest(f"{name} must be a whole number{bound}", param=name)
-    return value
-
-
-def _number(given: Mapping[str, Any], name: str, least: float, most: float) -> float | None:
-    value = given.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value <= most:
-        raise InvalidRequest(f"{name} must be a number from {least} to {most}", param=name)
-    return float(value)
-
-
-def _stop(given: Mapping[str, Any]) -> tuple[str, ...]:
-    value = given.get("stop") or ()
-    stops = (value,) if isinstance(value, str) else value
-    if not isinstance(stops, (list, tuple)) or len(stops) > _STOPS or not all(isinstance(s, str) and s for s in stops):
-        raise InvalidRequest(f"stop must be a text or a list of up to {_STOPS} texts, none of them empty", param="stop")
-    return tuple(stops)
-
-
-def _tools(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    tools = given.get("tools") or ()
-    if not isinstance(tools, (list, tuple)) or not all(
-        isinstance(tool, Mapping) and isinstance(tool.get("function"), Mapping) for tool in tools
-    ):
-        raise InvalidRequest("tools must be a list of objects with a function", param="tools")
-    return tuple(tools)
-
-
-def _options(given: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        return View.model_validate(given.get("view") or {}).model_dump(exclude_none=True)
-    except ValidationError:
-        raise InvalidRequest("view takes enable_thinking and reasoning_effort", param="view") from None
+    parts: Sequence[Part]
+    tokens: int
+    reasoning_tokens: int
+    prompt_tokens: int
+    finish_reason: FinishReason | None = None
 
 
 class ChatProvider(CustomLLM):
     """What LiteLLM calls to answer a chat. `model` is the physical one; the proxy puts the client's name back."""
 
-    def __init__(self, leased: Lender) -> None:
+    def __init__(self, leased: Lender, settings: Settings) -> None:
         super().__init__()
         self._leased = leased
+        self._settings = settings
+        self._download = Download(settings.images)
 
     async def acompletion(
         self, *, model: str, messages: list[dict[str, Any]], optional_params: dict[str, Any], **_: Any
     ) -> ModelResponse:
         answer = _Answer(model)
-        text = ""
-        async with aclosing(self._pieces(model, messages, optional_params)) as pieces:
-            async for piece in pieces:
-                answer.count(piece)
-                text += piece.text
-        return answer.whole(text)
+        parts: list[Part] = []
+        async with aclosing(self._steps(model, messages, optional_params)) as steps:
+            async for step in steps:
+                answer.count(step)
+                parts += step.parts
+        return answer.whole(parts)
 
     async def astreaming(
         self, *, model: str, messages: list[dict[str, Any]], optional_params: dict[str, Any], **_: Any
     ) -> AsyncGenerator[ModelResponseStream, None]:
         answer = _Answer(model)
-        async with aclosing(self._pieces(model, messages, optional_params)) as pieces:
-            async for piece in pieces:
-                answer.count(piece)
-                if piece.text:
-                    yield answer.chunk(piece.text)
+        async with aclosing(self._steps(model, messages, optional_params)) as steps:
+            async for step in steps:
+                answer.count(step)
+                for part in step.parts:
+                    yield answer.chunk(part)
         for chunk in answer.last_chunks():
             yield chunk
 
-    async def _pieces(
+    async def _steps(
         self, model: str, messages: list[dict[str, Any]], given: Mapping[str, Any]
-    ) -> AsyncGenerator[Piece, None]:
+    ) -> AsyncGenerator[Step, None]:
         with errors_noted():
             parameters = Parameters.parse(given)
-            work = self._leased.stream(model, lambda runtime: generate(runtime, messages, parameters))
-            async with aclosing(work) as pieces:
-                async for piece in pieces:
-                    yield piece
+            seen = await self._images(model, messages)
+            work = self._leased.stream(model, lambda runtime: generate(runtime, messages, parameters, seen))
+            async with aclosing(work) as steps:
+                async for step in steps:
+                    yield step
+
+    async def _images(self, model: str, messages: Sequence[Mapping[str, Any]]) -> list[Image]:
+        """Before the model is leased: it need not wait for a download, and need not be loaded to be blind."""
+        addresses = list(images.urls(messages))
+        if addresses and "vision" not in self._settings.models[model].capabilities:
+            raise InvalidRequest("this model takes no images; ask one that does, or leave them out", param="messages")
+        return await images.load(addresses, self._settings.images, self._download)
 
 
 async def generate(
-    runtime: ChatRuntime, messages: Sequence[Mapping[str, Any]], parameters: Parameters
-) -> AsyncGenerator[Piece, None]:
-    """The answer to these messages, ended by a stop string where one comes up. The last piece has a finish reason."""
+    runtime: ChatRuntime, messages: Sequence[Mapping[str, Any]], parameters: Parameters, seen: Sequence[Image] = ()
+) -> AsyncGenerator[Step, None]:
+    """The answer to these messages. The last step has a finish reason.
+
+    seen: the images in the messages, in their order
+    What is said ends with a stop string where one comes up in it: reasoning and calls of tools may hold one.
+    """
     try:
         prompt = dialect.render(
             messages,
             template=runtime.chat_template,
             special_tokens=runtime.special_tokens,
             control_tokens=runtime.control_tokens,
+            image_token=runtime.image_token,
             tools=parameters.tools,
             options=parameters.options,
         )
-    except (AttributeError, KeyError, TypeError):
-        raise InvalidRequest("messages are not in the form that chat completions take", param="messages") from None
-    scanner = dialect.StopScanner(parameters.stop)
-    held = 0
-    async with aclosing(runtime.generate(prompt, parameters.sampling)) as pieces:
+    except RecursionError:
+        raise InvalidRequest("messages or tools are nested too deeply", param="messages") from None
+    reply = Reply(markup_of(runtime.chat_template), prompt, tools=parameters.tools)
+    end = _End(parameters)
+    tokens = reasoning_tokens = 0
+    async with aclosing(runtime.generate(prompt, parameters.sampling, seen)) as pieces:
         async for piece in pieces:
-            text, stopped = scanner.feed(piece.text)
-            held += piece.tokens
-            if stopped:
-                yield Piece(text, held, piece.prompt_tokens, "stop")
-                return
+            reasoned = reply.reasoning
+            parts = reply.feed(piece.text)
+            tokens += piece.tokens
+            reasoning_tokens += piece.tokens if reasoned or reply.reasoning else 0
             if piece.finish_reason:
-                yield Piece(text + scanner.flush(), held, piece.prompt_tokens, piece.finish_reason)
+                parts += reply.finish()
+            shown = end.shown(parts)
+            if piece.finish_reason and not end.reached:
+                shown += end.rest()
+            reason = end.reason(piece.finish_reason)
+            if shown or reason:
+                yield Step(shown, tokens, reasoning_tokens, piece.prompt_tokens, reason)
+                tokens = reasoning_tokens = 0
+            if reason:
                 return
-            if text:
-                yield Piece(text, held, piece.prompt_tokens)
-                held = 0
+
+
+class _End:
+    """Finds an end that comes before the model's own: a stop string, or a call that is to be the only one."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._stops = dialect.StopScanner(parameters.stop)
+        self._parallel = parameters.parallel
+        self._called = False
+        self.reached = False
+
+    def shown(self, parts: Sequence[Part]) -> list[Part]:
+        """What of these comes before the end, as far as that is certain."""
+        shown: list[Part] = []
+        for part in parts:
+            if isinstance(part, Text) and not part.reasoning:
+                text, self.reached = self._stops.feed(part.text)
+                shown += [Text(text)] if text else []
+            else:
+                shown += [*self.rest(), part]
+                if isinstance(part, ToolCall):
+                    self._called = True
+                    self.reached = not self._parallel
+            if self.reached:
+                break
+        return shown
+
+    def rest(self) -> list[Part]:
+        """What looked like the beginning of a stop string and was none."""
+        text = self._stops.flush()
+        return [Text(text)] if text else []
+
+    def reason(self, of_the_model: FinishReason | None) -> FinishReason | None:
+        reason = "stop" if self.reached else of_the_model
+        return "tool_calls" if self._called and reason == "stop" else reason
 
 
 class _Answer:
@@ -189,20 +183,39 @@ class _Answer:
     def __init__(self, model: str) -> None:
         self._identity = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
         self._role: str | None = "assistant"
-        self._prompt_tokens = self._completion_tokens = 0
+        self._calls = 0
+        self._prompt_tokens = self._completion_tokens = self._reasoning_tokens = 0
         self._finish_reason: FinishReason | None = None
 
-    def count(self, piece: Piece) -> None:
-        self._prompt_tokens = piece.prompt_tokens
-        self._completion_tokens += piece.tokens
-        self._finish_reason = piece.finish_reason
+    def count(self, step: Step) -> None:
+        self._prompt_tokens = step.prompt_tokens
+        self._completion_tokens += step.tokens
+        self._reasoning_tokens += step.reasoning_tokens
+        self._finish_reason = step.finish_reason
 
-    def whole(self, text: str) -> ModelResponse:
-        choice = Choices(finish_reason=self._finished(), index=0, message=Message(role="assistant", content=text))
+    def whole(self, parts: Sequence[Part]) -> ModelResponse:
+        texts = [part for part in parts if isinstance(part, Text)]
+        calls = [part for part in parts if isinstance(part, ToolCall)]
+        message: dict[str, Any] = {"content": "".join(text.text for text in texts if not text.reasoning)}
+        if reasoning := "".join(text.text for text in texts if text.reasoning):
+            message["reasoning_content"] = reasoning
+        if calls:
+            message["content"] = message["content"] or None
+            message["tool_calls"] = [
+                ChatCompletionMessageToolCall(id=call.id, type="function", function=_function(call)) for call in calls
+            ]
+        choice = Choices(finish_reason=self._finished(), index=0, message=Message(role="assistant", **message))
         return ModelResponse(**self._identity, choices=[choice], usage=self._usage())
 
-    def chunk(self, text: str) -> ModelResponseStream:
-        delta, self._role = Delta(role=self._role, content=text), None
+    def chunk(self, part: Part) -> ModelResponseStream:
+        said: dict[str, Any]
+        if isinstance(part, ToolCall):
+            call = ChatCompletionDeltaToolCall(index=self._calls, id=part.id, type="function", function=_function(part))
+            said = {"tool_calls": [call]}
+            self._calls += 1
+        else:
+            said = {"reasoning_content" if part.reasoning else "content": part.text}
+        delta, self._role = Delta(role=self._role, **said), None
         return self._stream(StreamingChoices(index=0, delta=delta))
 
     def last_chunks(self) -> tuple[ModelResponseStream, ModelResponseStream]:
@@ -218,9 +231,14 @@ class _Answer:
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._completion_tokens,
             total_tokens=self._prompt_tokens + self._completion_tokens,
+            completion_tokens_details=CompletionTokensDetailsWrapper(reasoning_tokens=self._reasoning_tokens),
         )
 
     def _finished(self) -> FinishReason:
         if self._finish_reason is None:
             raise LlmuxError("the model ended its answer without a reason")
         return self._finish_reason
+
+
+def _function(call: ToolCall) -> Function:
+    return Function(name=call.name, arguments=call.arguments)

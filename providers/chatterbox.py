@@ -176,7 +176,7 @@ class ChatterboxSpeech:
             except (_Stopped, _Wordless):
                 return silence(SAMPLE_RATE)
         samples = stretched(np.asarray(sound[0].cpu(), dtype=np.float32), SAMPLE_RATE, speed)
-        return spliceable(samples, SAMPLE_RATE, pause_s=PAUSE_S / speed)
+        return spliceable(samples, SAMPLE_RATE, pause_s=PAUSE_S / speed if number else 0.0)
 
     def _conditionals_of(self, voice: str | Clip) -> Any:
         """What the model knows of a voice, computed once."""

@@ -6,6 +6,7 @@ stays text in it: a control token such as <|im_end|> inside a message is cut by 
 
 import json
 import re
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -15,13 +16,19 @@ from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from llmux.errors import InvalidRequest
+from providers.markup import markup_of
 
 SEAM = "\uffff"
 """Where a prompt is cut before it is tokenised. A Unicode noncharacter, so that no text misses it."""
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
-_IMAGES = frozenset({"image_url", "input_image", "image"})
+_KEPT = ("role", "name", "tool_call_id", "reasoning_content")
+
+_TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+
+IMAGE_PARTS = frozenset({"image_url", "input_image"})
+"""Types of the parts of a message that are images."""
 
 
 def spans(prompt: str) -> Iterator[str]:
@@ -35,27 +42,38 @@ def render(
     template: str,
     special_tokens: Mapping[str, str],
     control_tokens: Collection[str] = (),
-    tools: Sequence[Mapping[str, Any]] | None = None,
+    image_token: str | None = None,
+    tools: Sequence[Mapping[str, Any]] = (),
     options: Mapping[str, Any] | None = None,
 ) -> str:
     """The prompt that asks for the next assistant message.
 
+    image_token: what the template writes for an image; None: the model takes none
     options: what else the template may ask for, such as enable_thinking
 
-    Leading system and developer messages become one, and where a template insists on alternating turns, so do
-    consecutive messages of the user. Raises InvalidRequest for what the template refuses.
+    Leading system and developer messages become one. Where a template insists on alternating turns, or on nothing but
+    one system message at the beginning, it gets that. Raises InvalidRequest for what the template refuses.
     """
-    marked = _Marks(tuple(control_tokens))
-    turns = marked.apply(_merged(_plain(messages), "system", leading=True))
+    marked = _Marks((*control_tokens, image_token) if image_token else tuple(control_tokens))
+    turns = _merged(_plain(messages), "system", leading=True)
+    images = sum(part["type"] == "image" for turn in turns for part in turn["content"] if isinstance(part, Mapping))
+    if images and image_token is None:
+        raise InvalidRequest("this model takes no images; ask one that does, or leave them out", param="messages")
+    if markup_of(template).calls == "harmony":
+        turns, tools = _for_harmony(turns), [_described(tool) for tool in tools]
+    turns = marked.apply(turns)
     variables = {**special_tokens, **marked.apply(dict(options or {}))}
-    described = marked.apply(list(tools)) if tools else None
+    described = marked.apply(list(tools)) or None
     try:
-        return _apply(template, turns, described, variables)
+        prompt = _apply(template, turns, described, variables)
     except InvalidRequest:
-        alternating = _merged(turns, "user")
-        if len(alternating) == len(turns):
+        alternating = _merged(_one_system(turns), "user")
+        if alternating == turns:
             raise
-        return _apply(template, alternating, described, variables)
+        prompt = _apply(template, alternating, described, variables)
+    if image_token and prompt.count(image_token) != images:
+        raise InvalidRequest("the model's chat template has no place for these images", param="messages")
+    return prompt
 
 
 def _apply(template: str, turns: list[dict[str, Any]], tools: Any, variables: Mapping[str, Any]) -> str:
@@ -78,43 +96,58 @@ def _plain(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _plain_message(message: Mapping[str, Any], at: str) -> dict[str, Any]:
+    """What templates know of a message, and nothing that they would trip over, such as keys without a value."""
     if not isinstance(message, Mapping) or message.get("role") not in _ROLES:
         raise InvalidRequest(f"{at}.role must be one of {', '.join(sorted(_ROLES))}", param=f"{at}.role")
-    plain = {key: value for key, value in message.items() if value is not None}
-    plain["content"] = _text(message.get("content"), f"{at}.content")
+    plain: dict[str, Any] = {key: message[key] for key in _KEPT if isinstance(message.get(key), str)}
     if plain["role"] == "developer":
         plain["role"] = "system"
-    if calls := plain.get("tool_calls"):
-        plain["tool_calls"] = [_plain_call(call) for call in calls]
+    plain["content"] = _content(message.get("content"), f"{at}.content")
+    if calls := message.get("tool_calls"):
+        plain["tool_calls"] = _plain_calls(calls, f"{at}.tool_calls")
     return plain
 
 
-def _text(content: object, at: str) -> str:
+def _content(content: object, at: str) -> str | list[dict[str, str]]:
+    """Text, or parts where there are images among it."""
     if content is None:
         return ""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
         raise InvalidRequest(f"{at} must be text or a list of parts", param=at)
-    return "".join(_part_text(part, f"{at}[{index}]") for index, part in enumerate(content))
+    parts = [_part(part, f"{at}[{index}]") for index, part in enumerate(content)]
+    if any(part["type"] == "image" for part in parts):
+        return parts
+    return "".join(part["text"] for part in parts)
 
 
-def _part_text(part: object, at: str) -> str:
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    if isinstance(part, Mapping) and kind == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    if kind in _IMAGES:
-        raise InvalidRequest("this model takes no images", param=at)
-    raise InvalidRequest(f"{at} must be a part of type text", param=at)
+def _part(part: object, at: str) -> dict[str, str]:
+    if isinstance(part, Mapping):
+        if part.get("type") in IMAGE_PARTS:
+            return {"type": "image"}
+        if part.get("type") in _TEXT_PARTS and isinstance(part.get("text"), str):
+            return {"type": "text", "text": part["text"]}
+    raise InvalidRequest(f"{at} must be a part of type text or image_url", param=at)
 
 
-def _plain_call(call: Mapping[str, Any]) -> dict[str, Any]:
+def _plain_calls(calls: object, at: str) -> list[dict[str, Any]]:
     """Templates walk through a call's arguments; clients send them as JSON."""
-    function = dict(call.get("function") or {})
-    if isinstance(arguments := function.get("arguments"), str):
-        with suppress(ValueError):  # models err: the template then gets what the model once wrote
-            function["arguments"] = json.loads(arguments)
-    return {**call, "function": function}
+    if not isinstance(calls, list):
+        raise InvalidRequest(f"{at} must be a list", param=at)
+    plain = []
+    for index, call in enumerate(calls):
+        function = call.get("function") if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise InvalidRequest(f"{at}[{index}] must be an object with a function that has a name", param=at)
+        arguments = function.get("arguments") or {}
+        if isinstance(arguments, str):
+            with suppress(ValueError, RecursionError):  # models err: the template gets what the model once wrote
+                arguments = json.loads(arguments)
+        named = {"name": function["name"], "arguments": arguments}
+        identity = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
+        plain.append({**identity, "type": "function", "function": named})
+    return plain
 
 
 def _merged(turns: Iterable[dict[str, Any]], role: str, *, leading: bool = False) -> list[dict[str, Any]]:
@@ -122,10 +155,61 @@ def _merged(turns: Iterable[dict[str, Any]], role: str, *, leading: bool = False
     merged: list[dict[str, Any]] = []
     for turn in turns:
         if merged and turn["role"] == merged[-1]["role"] == role and not (leading and len(merged) > 1):
-            merged[-1] = {**merged[-1], "content": f"{merged[-1]['content']}\n\n{turn['content']}"}
+            merged[-1] = {**merged[-1], "content": _joined(merged[-1]["content"], turn["content"])}
         else:
             merged.append(turn)
     return merged
+
+
+def _joined(first: Any, second: Any) -> str | list[dict[str, str]]:
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    texts = [[{"type": "text", "text": part}] if isinstance(part, str) else part for part in (first, second)]
+    return [*texts[0], {"type": "text", "text": "\n\n"}, *texts[1]]
+
+
+def _one_system(turns: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Later system messages as the user's: said where they were said."""
+    return [
+        {**turn, "role": "user"} if index and turn["role"] == "system" else turn for index, turn in enumerate(turns)
+    ]
+
+
+def _for_harmony(turns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """gpt-oss' template leaves out later system messages and all calls but a message's first, and takes a tool's
+    result for the last call's: so each call becomes a message of its own, with its result behind it.
+    """
+    shaped: list[dict[str, Any]] = []
+    later = deque(_one_system(turns))
+    while later:
+        turn = later.popleft()
+        if not turn.get("tool_calls"):
+            shaped.append(turn)
+            continue
+        results = []
+        while later and later[0]["role"] == "tool":
+            results.append(later.popleft())
+        shaped += _calls_apart(turn, results)
+    return shaped
+
+
+def _calls_apart(turn: Mapping[str, Any], results: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each call of a message, followed by its results: those that name its id, or else stand in its place."""
+    calls = turn["tool_calls"]
+    numbers = {call["id"]: number for number, call in enumerate(calls) if "id" in call}
+    owners = [
+        numbers.get(result.get("tool_call_id"), min(place, len(calls) - 1)) for place, result in enumerate(results)
+    ]
+    # The template refuses a message with both, and writes either as the reasoning that led to the call.
+    thought = "\n\n".join(text for text in (turn.get("reasoning_content"), turn["content"]) if text)
+    for number, call in enumerate(calls):
+        yield {"role": "assistant", "content": "" if number else thought, "tool_calls": [call]}
+        yield from (result for result, owner in zip(results, owners, strict=True) if owner == number)
+
+
+def _described(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """gpt-oss' template cannot do without a description."""
+    return {**tool, "function": {**tool["function"], "description": tool["function"].get("description") or ""}}
 
 
 class _Marks:

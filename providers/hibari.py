@@ -49,7 +49,8 @@ class HibariSpeech:
             raise InvalidRequest(f"{name}: this model takes seed only", param=name)
         assert isinstance(voice, str)
         noise = np.random.default_rng(seed)
-        jobs = (partial(self._speak, piece, voice, speed, noise) for piece in pieces(plain(text, "en")))
+        said = pieces(plain(text, "en"))
+        jobs = (partial(self._speak, piece, voice, speed, noise, number) for number, piece in enumerate(said))
         silent = True
         async with aclosing(self._worker.turns(jobs)) as takes:
             async for take in takes:
@@ -59,7 +60,7 @@ class HibariSpeech:
         if silent:
             yield silence(self.sample_rate)
 
-    def _speak(self, piece: str, name: str, speed: float, noise: Any, cancelled: Cancelled) -> Samples:
+    def _speak(self, piece: str, name: str, speed: float, noise: Any, number: int, cancelled: Cancelled) -> Samples:
         voice = self._voices[name]
         own_speed = min(speed, FASTEST)
         said = []
@@ -71,9 +72,8 @@ class HibariSpeech:
         sound: Samples = np.concatenate(said) if said else np.zeros(0, dtype=np.float32)
         if not len(sound):
             return sound
-        return spliceable(
-            stretched(sound, self.sample_rate, speed / own_speed), self.sample_rate, pause_s=PAUSE_S / speed
-        )
+        pause_s = PAUSE_S / speed if number else 0.0
+        return spliceable(stretched(sound, self.sample_rate, speed / own_speed), self.sample_rate, pause_s=pause_s)
 
     async def close(self) -> None:
         self._voices.clear()

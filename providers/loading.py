@@ -1,7 +1,9 @@
 """Loads the runtime that a model's configuration names, and nothing of any other: importing one costs seconds."""
 
+import asyncio
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from typing import cast
 
 from llmux.config import Config, Model, RuntimeName, Task
@@ -27,11 +29,16 @@ def voices_of(model: Model, clips: Mapping[str, Clip]) -> Sequence[str]:
     return cast(Sequence[str], module.voices(clips))
 
 
+_BY_TORCH: Collection[RuntimeName] = ("transformers", "chatterbox")
+
+
 class Loading:
     """What the arbiter calls to load and unload a model."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._torch = asyncio.Lock()
+        """Loads by torch take turns: its default dtype, which a load sets for a while, is one for the whole process."""
 
     async def load(self, model: str) -> Runtime:
         """Raises WeightsMissing, RuntimeMissing, or what the runtime raises."""
@@ -41,7 +48,8 @@ class Loading:
         if module is None:
             raise RuntimeMissing(f"{model} runs on {entry.runtime}, which this version cannot load yet", param="model")
         runtime = importlib.import_module(module)
-        return cast(Runtime, await runtime.load(entry, self._config.models_dir / (entry.weights or ".")))
+        async with self._torch if entry.runtime in _BY_TORCH else nullcontext():
+            return cast(Runtime, await runtime.load(entry, self._config.models_dir / (entry.weights or ".")))
 
     async def unload(self, model: str, runtime: Runtime) -> None:
         await runtime.close()

@@ -24,13 +24,13 @@ def silence(rate: int) -> Samples:
 
 
 def spliceable(samples: Samples, rate: int, *, pause_s: float) -> Samples:
-    """A piece with its edges faded and a pause after it."""
+    """A piece with its edges faded and a pause before it."""
     samples = np.nan_to_num(samples)
     fade = min(int(_FADE_S * rate), len(samples) // 2)
     slope = np.linspace(0.0, 1.0, fade, dtype=np.float32)
     samples[:fade] *= slope
     samples[len(samples) - fade :] *= slope[::-1]
-    return np.concatenate([samples, np.zeros(int(pause_s * rate), dtype=np.float32)])
+    return np.concatenate([np.zeros(int(pause_s * rate), dtype=np.float32), samples])
 
 
 def stretched(samples: Samples, rate: int, speed: float) -> Samples:

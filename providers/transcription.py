@@ -49,10 +49,14 @@ class TranscriptionOptions:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The answer: a JSON object, or the bare text of the other formats."""
+    """The answer: a JSON object, or the bare text of the other formats.
+
+    duration_s: length of the recording
+    """
 
     body: str | dict[str, Any]
     content_type: str
+    duration_s: float
 
 
 def parse(options: Mapping[str, Any]) -> TranscriptionOptions:
@@ -118,7 +122,7 @@ def render(
                 "text": text,
                 "segments": [_verbose(number, segment, options) for number, segment in enumerate(segments)],
             }
-    return Transcript(body, CONTENT_TYPES[options.response_format])
+    return Transcript(body, CONTENT_TYPES[options.response_format], duration_s)
 
 
 def render_srt(segments: Iterable[Segment]) -> str:

@@ -57,6 +57,9 @@ llmux:
 HELLO: list[Any] = [{"role": "user", "content": "Say hello."}]
 COUNT: list[Any] = [{"role": "user", "content": "Count from one to one thousand, one number on each line."}]
 
+ENDLESS = {"0": -100, "2": -100}
+"""Never <|endoftext|>, never <|im_end|>: SmolLM2 goes on until its context is full, or its client leaves."""
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -265,8 +268,8 @@ def test_a_named_key_sees_and_uses_its_own_models_only(gateway: Gateway, folder:
     assert mine.models.retrieve("Chat").id == "Chat"
     with pytest.raises(openai.NotFoundError):
         mine.models.retrieve("Voice")
-    with pytest.raises(openai.PermissionDeniedError):  # the query's model wins over the body's in LiteLLM
-        mine.chat.completions.create(model="Chat", messages=HELLO, extra_query={"model": "Chat-Too"})
+    asked = mine.chat.completions.create(model="Chat", messages=HELLO, max_tokens=2, extra_query={"model": "Chat-Too"})
+    assert asked.model == "Chat"  # the query's model wins over the body's in LiteLLM
     assert mine.chat.completions.create(model="Chat", messages=HELLO, max_tokens=2).choices
     for refused in (
         lambda: mine.chat.completions.create(model="Chat-Too", messages=HELLO),
@@ -409,7 +412,8 @@ def test_a_client_that_leaves_the_queue_is_not_waited_for(gateway: Gateway, path
     def waiting() -> int:
         return int(gateway.vram()["waiting"])
 
-    with gateway.openai().chat.completions.create(model="Chat", messages=COUNT, stream=True, temperature=0) as ahead:
+    chat = gateway.openai().chat.completions
+    with chat.create(model="Chat", messages=COUNT, stream=True, logit_bias=ENDLESS) as ahead:
         next(iter(ahead))
         with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
             sent = json.dumps({"model": "Chat", **body}).encode()
@@ -418,6 +422,7 @@ def test_a_client_that_leaves_the_queue_is_not_waited_for(gateway: Gateway, path
             connection.sendall(head.encode() + sent)
             eventually(lambda: waiting() == 1)
         eventually(lambda: waiting() == 0)
+        assert gateway.vram()["models"]["smollm2"]["leases"] == 1, "the one ahead is still served"
     eventually(lambda: nothing_held(gateway))
 
 

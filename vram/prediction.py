@@ -25,6 +25,11 @@ layers in float32, twice because it is guided, and the vocoder's activations. Th
 to the process.
 """
 
+_LOOKING_BYTES = 500_000_000
+"""What a projector's compute buffer holds at its largest image. Qwen3.5's takes 248 MiB for 1472 x 1472 pixels (seen on
+the CPU, with random weights of its sizes), and grows with them up to 4,096 tokens, which are 2048 x 2048 pixels.
+"""
+
 _CACHE_BYTES = 2
 """A key or value: bfloat16 or float16 in both runtimes that have a cache."""
 
@@ -64,18 +69,19 @@ def _of_checkpoint(files: Files) -> Prediction:
     for path in (shard for each in files.weights for shard in _shards(each)):
         if path.suffix == ".safetensors":
             weights_bytes += sum(
-                _held_bytes(tensor, files.runtime)
+                _held_bytes(name, tensor, files.runtime)
                 for name, tensor in read_safetensors(path).items()
                 if not name.startswith(_NOT_LOADED)
             )
         else:
             weights_bytes += path.stat().st_size
     config = {} if files.config is None else json.loads(files.config.read_text(encoding="utf-8"))
+    text = config.get("text_config", config)
     return Prediction(
         weights_bytes=weights_bytes,
-        cache_bytes=_cache_bytes(config.get("text_config", config), files.context) * files.sequences,
+        cache_bytes=_cache_bytes(text, files.context) * files.sequences,
         projector_bytes=0,
-        working_bytes=WORKING_BYTES[files.runtime],
+        working_bytes=WORKING_BYTES[files.runtime] + _repeated_bytes(text, files.context),
     )
 
 
@@ -87,11 +93,11 @@ def _shards(path: Path) -> list[Path]:
     return [path.with_name(name) for name in sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))]
 
 
-def _held_bytes(tensor: Tensor, runtime: str) -> int:
-    """transformers loads float32 as a 16-bit type on a GPU, and keeps what is smaller, such as FP8 and MXFP4, packed;
-    chatterbox computes in float32.
+def _held_bytes(name: str, tensor: Tensor, runtime: str) -> int:
+    """transformers loads float32 as a 16-bit type on a GPU, and keeps what is smaller, such as FP8 and MXFP4, packed,
+    with its scales as they are; chatterbox computes in float32.
     """
-    if runtime == "transformers" and tensor.dtype == "F32":
+    if runtime == "transformers" and tensor.dtype == "F32" and not name.endswith("_scale_inv"):
         return tensor.bytes // 2
     return tensor.bytes
 
@@ -102,9 +108,7 @@ def _cache_bytes(text: Mapping[str, Any], context: int) -> int:
         return 0
     context = min(context, text.get("max_position_embeddings") or context)
     layers = text.get("layer_types") or ["full_attention"] * text["num_hidden_layers"]
-    heads = text["num_attention_heads"]
-    head_dim = text.get("head_dim") or text["hidden_size"] // heads
-    token_bytes = 2 * (text.get("num_key_value_heads") or heads) * head_dim * _CACHE_BYTES
+    token_bytes = _token_bytes(text, text.get("num_key_value_heads") or text["num_attention_heads"])
     window = min(context, text.get("sliding_window") or context)
     taken = 0
     for layer in layers:
@@ -116,6 +120,22 @@ def _cache_bytes(text: Mapping[str, Any], context: int) -> int:
             case _:
                 taken += context * token_bytes
     return taken
+
+
+def _token_bytes(text: Mapping[str, Any], heads: int) -> int:
+    """Of the key and value of one token in one layer, for so many heads."""
+    head_dim = text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"]
+    return int(2 * heads * head_dim * _CACHE_BYTES)
+
+
+def _repeated_bytes(text: Mapping[str, Any], context: int) -> int:
+    """Of one layer's keys and values, written out for every head that shares them: so transformers computes a step of a
+    prompt, because torch's attention on a GPU takes a mask or shared heads, not both.
+    """
+    if not context:
+        return 0
+    context = min(context, text.get("max_position_embeddings") or context)
+    return context * _token_bytes(text, text["num_attention_heads"])
 
 
 def _state_bytes(text: Mapping[str, Any]) -> int:
@@ -136,7 +156,7 @@ def _of_gguf(files: Files) -> Prediction:
         weights_bytes=weights_bytes,
         cache_bytes=_gguf_cache_bytes(gguf.metadata, files.context) * files.sequences,
         projector_bytes=0 if files.projector is None else sum(read_gguf(files.projector).tensors.values()),
-        working_bytes=WORKING_BYTES[files.runtime],
+        working_bytes=WORKING_BYTES[files.runtime] + (0 if files.projector is None else _LOOKING_BYTES),
     )
 
 

@@ -124,8 +124,11 @@ class State:
         return min(more_bytes, max(self.reachable_bytes, slot.offered_bytes))
 
     def more_than_it_had(self, slot: Slot) -> int:
-        """After it ran out of memory while it served: the room of others too or, had it all to itself, a tenth more."""
+        """After it ran out of memory while it served: the room of others too or, where none of them may leave, a tenth
+        more, as far as that can be had. To want what cannot be had would keep it from serving anybody.
+        """
+        most_bytes = self.reachable_bytes + (slot.charged_bytes if slot.pinned or slot.stuck else 0)
         more_bytes = slot.charged_bytes + max(0, self.memory.free_bytes) + 1
-        if more_bytes > self.memory.capacity_bytes:
-            more_bytes = min(slot.charged_bytes * 11 // 10, self.memory.budget_bytes)
+        if more_bytes > most_bytes:
+            more_bytes = max(slot.charged_bytes, min(slot.charged_bytes * 11 // 10, most_bytes))
         return more_bytes

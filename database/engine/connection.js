@@ -24,12 +24,11 @@ const DEFAULTS = { connection_limit: 10, pool_timeout: 10, max_idle_connection_l
 const WITHOUT_MEANING = ['pgbouncer', 'statement_cache_size', 'connect_timeout', 'sslaccept']
 
 /**
- * @param {NodeJS.ProcessEnv} environment DATABASE_URL, or prisma-client-py's OVERWRITE_DATASOURCES, which goes before it
+ * @param {NodeJS.ProcessEnv} environment with DATABASE_URL
  * @returns {Connection}
  */
 export function connection(environment) {
-  const overwritten = JSON.parse(environment.OVERWRITE_DATASOURCES ?? '[]')[0]?.url
-  const given = overwritten ?? environment.DATABASE_URL
+  const given = environment.DATABASE_URL
   if (!given || !URL.canParse(given)) throw new SettingError('DATABASE_URL is not a connection string')
   const url = new URL(given)
   const take = (name) => {

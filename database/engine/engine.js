@@ -21,11 +21,6 @@ async function load() {
   return runtime
 }
 
-/** @returns {Promise<string>} the commit of prisma-engines that the WebAssembly was built from */
-export async function commit() {
-  return (await load()).getBuildTimeInfo().commit
-}
-
 export class Engine {
   #engine
 

@@ -1,16 +1,18 @@
-/** The program: Prisma's query engine as prisma-client-py starts it, as its child, until it or its parent ends. */
+/**
+ * The program: `node main.js SOCKET SCHEMA` answers until it is told to stop, or until standard input ends.
+ *
+ * SOCKET is the path of a Unix socket to make, or the number of one that is open here and listens. SCHEMA is schema.prisma.
+ */
 
 import { readFile } from 'node:fs/promises'
-import { parseArgs } from 'node:util'
 
 import { Adapter } from './adapter.js'
 import { connection, SettingError } from './connection.js'
-import { commit, Engine } from './engine.js'
+import { Engine } from './engine.js'
 import { fieldTypes } from './schema.js'
 import { listen, place } from './server.js'
 import { Transactions } from './transaction.js'
 
-const PARENT_WATCH_MS = 500
 const DRAIN_MS = 3000
 
 /** @param {string} reason why no engine can run, without a secret in it */
@@ -20,29 +22,13 @@ function fail(reason) {
 }
 
 async function main() {
-  const { values } = parseArgs({
-    options: {
-      port: { type: 'string', short: 'p' },
-      version: { type: 'boolean' },
-      'enable-metrics': { type: 'boolean' },
-      'enable-raw-queries': { type: 'boolean' },
-    },
-  })
-  if (values.version) {
-    console.log(`query-engine ${await commit()}`)
-    return
-  }
-  const parent = process.ppid
+  const [socket, path] = process.argv.slice(2)
   process.title = 'query-engine'
-
-  const { PRISMA_DML_PATH, LLMUX_ENGINE_TOKEN: token } = process.env
-  if (!token) throw new SettingError('LLMUX_ENGINE_TOKEN is not set: there would be nobody to answer to')
-  if (!PRISMA_DML_PATH) throw new SettingError('PRISMA_DML_PATH is not set')
-  const schema = await readFile(PRISMA_DML_PATH, 'utf8')
+  process.umask(0o177)
+  const schema = await readFile(path, 'utf8')
   const adapter = new Adapter(connection(process.env))
   const engine = await Engine.start(schema, adapter)
-  const server = await listen(Number(values.port), {
-    token,
+  const server = await listen(/^\d+$/.test(socket) ? { fd: Number(socket) } : { path: socket }, {
     engine,
     transactions: new Transactions(engine),
     models: await fieldTypes(schema),
@@ -59,11 +45,12 @@ async function main() {
   }
   process.on('SIGINT', stop)
   process.on('SIGTERM', stop)
-  setInterval(() => process.ppid === parent || stop(), PARENT_WATCH_MS).unref()
+  // Its other end is held by whoever started this, and closed by the kernel however that ends.
+  process.stdin.on('end', stop).resume()
 }
 
-// After a panic the engine's memory cannot be trusted, and who awaited the query would wait for ever: LiteLLM starts the
-// next engine when this one ends. Of an error only the place is printed: its message may hold values.
+// After a panic the engine's memory cannot be trusted, and who awaited the query would wait for ever: the next engine
+// is started when this one ends. Of an error only the place is printed: its message may hold values.
 process.on('uncaughtException', (error) => fail(error instanceof SettingError ? error.message : place(error)))
 
 await main()

@@ -1,6 +1,5 @@
-/** HTTP, as prisma-client-py 0.11 speaks it with Prisma's engine, for the one process that knows the token. */
+/** HTTP, as prisma-client-py 0.11 speaks it with Prisma's engine, for whoever may enter the folder of a Unix socket. */
 
-import { createHash, timingSafeEqual } from 'node:crypto'
 import { createServer } from 'node:http'
 
 import { answer, batchAnswer, engineError, errorAnswer } from './answer.js'
@@ -8,7 +7,6 @@ import { translate, TranslationError } from './translation.js'
 
 /**
  * @typedef {object} Rooms
- * @property {string} token that every request must bear
  * @property {import('./engine.js').Engine} engine
  * @property {import('./transaction.js').Transactions} transactions
  * @property {import('./schema.js').Models} models
@@ -17,7 +15,6 @@ import { translate, TranslationError } from './translation.js'
  * @typedef {{ query: string }} Question
  */
 
-const HOST = '127.0.0.1'
 const MAX_BODY_BYTES = 64 * 1024 * 1024
 /** httpx gives a connection up after 5 s without a request: the engine must never be the first to. */
 const KEEP_ALIVE_MS = 60_000
@@ -31,16 +28,17 @@ class Refusal extends Error {
 }
 
 /**
- * @param {number} port 0 for any
+ * @param {{ path: string } | { fd: number }} socket to make, or one that listens already
  * @param {Rooms} rooms
- * @returns {Promise<import('node:http').Server>} listening
+ * @returns {Promise<import('node:http').Server>} answering
  */
-export function listen(port, rooms) {
+export function listen(socket, rooms) {
   const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, async (request, response) => {
     const { status, body } = await respond(request, rooms).catch(refused)
-    response.writeHead(status, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' }).end(body)
+    response.shouldKeepAlive = server.listening // or who is asked last keeps a stopping engine waiting
+    response.writeHead(status, { 'Content-Type': 'application/json' }).end(body)
   })
-  return new Promise((resolve, reject) => server.once('error', reject).listen(port, HOST, () => resolve(server)))
+  return new Promise((resolve, reject) => server.once('error', reject).listen(socket, () => resolve(server)))
 }
 
 /** @param {Error} error */
@@ -57,7 +55,6 @@ export function place(error) {
 
 /** @param {Request} request @param {Rooms} rooms */
 async function respond(request, rooms) {
-  authorise(request, rooms.token)
   const [, id, end] = request.url?.match(/^\/transaction\/([^/]+)\/(commit|rollback)$/) ?? []
   switch (`${request.method} ${end ? `/transaction/:id/${end}` : request.url}`) {
     case 'GET /status':
@@ -74,24 +71,6 @@ async function respond(request, rooms) {
       throw new Refusal(404, 'not found')
   }
 }
-
-/**
- * A browser on this machine could be made to send requests here, by a page or by a name that resolves to this address.
- *
- * @param {Request} request
- * @param {string} token
- */
-function authorise({ headers, socket }, token) {
-  if (![`${HOST}:${socket.localPort}`, `localhost:${socket.localPort}`].includes(headers.host ?? '')) {
-    throw new Refusal(403, 'foreign Host')
-  }
-  if (headers.origin !== undefined || headers['sec-fetch-site'] !== undefined) throw new Refusal(403, 'no browsers')
-  if (!timingSafeEqual(digest(headers.authorization ?? ''), digest(`Bearer ${token}`)))
-    throw new Refusal(401, 'wrong token')
-}
-
-/** @param {string} text */
-const digest = (text) => createHash('sha256').update(text).digest()
 
 /** @param {Request} request */
 async function json(request) {

@@ -150,6 +150,23 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_written(
     assert list((tmp_path / "models").iterdir()) == []
 
 
+def test_weights_that_cannot_be_written_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gpu_vram, "write_random", full)
+    monkeypatch.setattr("bench.gpu_vram.shutil.disk_usage", lambda path: SimpleNamespace(free=10**12))
+    models = {"chatterbox": configuration(tmp_path).settings.models["chatterbox"]}
+    with pytest.raises(CannotRun, match="weights of chatterbox cannot be written: No space left"):
+        provide(Cast(models, {}, {}), tmp_path / "models")
+
+
+def test_a_machine_on_which_no_model_can_take_part_is_said(simulated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_vram, "cast", lambda config: Cast({}, {}, {"chatterbox": "it crashes"}))
+    with pytest.raises(CannotRun, match="no model can take part: chatterbox: it crashes"):
+        measure(simulated, swaps=1, seed=1, until_s=math.inf)
+
+
 def test_the_whole_shipped_configuration_takes_part(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     assert len(config.settings.models) == 9

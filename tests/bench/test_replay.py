@@ -22,7 +22,9 @@ def test_a_request_waits_for_the_unload_and_the_load_before_it() -> None:
 
 def test_who_follows_asks_after_the_start_or_the_end_of_the_other() -> None:
     trace = replace(TRACE, requests=(Asked("a", 3.0, 0.0), Asked("a", 1.0, 1.0, 0, "start"), Asked("a", 1.0, 1.0, 0)))
-    assert Replay(trace, llmux(trace)).run().waits_s["llm"] == [5.0, 2.0, 0.0]
+    outcome = Replay(trace, llmux(trace)).run()
+    assert outcome.waits_s["llm"] == [5.0, 2.0, 0.0]
+    assert outcome.arrivals == [(0.0, "a"), (6.0, "a"), (9.0, "a")]
 
 
 def test_a_load_is_lone_when_nobody_waits_for_another_model() -> None:

@@ -1,5 +1,6 @@
 """A real PostgreSQL for each test that asks for one: the wheel's in a folder of ours, and one of the system's."""
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -15,13 +16,44 @@ import pytest
 
 from database import programs
 from database.account import account
+from database.client import client
+from database.migrations import schema_file
 from database.postgres import Cluster
 from tests.gateway import free_port
 
 
+def copy(folder: Path, to: Path) -> None:
+    """With the owner of each file, which is PostgreSQL's own user where the tests run as root."""
+    to.parent.mkdir(mode=0o700, exist_ok=True)
+    subprocess.run(["cp", "-a", folder, to], check=True)
+
+
+@pytest.fixture(scope="session")
+def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a cluster with nothing in it, to be copied: initdb takes longer than all else of most tests."""
+    folder = tmp_path_factory.mktemp("empty") / "postgres"
+
+    async def make() -> None:
+        made = Cluster(folder, programs.postgres())
+        await made.start()
+        await made.stop()
+
+    asyncio.run(make())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def litellms_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with LiteLLM's client in it, generated once."""
+    folder = tmp_path_factory.mktemp("generated") / "client"
+    asyncio.run(client(schema_file(), folder))
+    return folder
+
+
 @pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+async def cluster(tmp_path: Path, empty_cluster: Path) -> AsyncIterator[Cluster]:
     """A cluster that runs, with nothing in it."""
+    copy(empty_cluster, tmp_path / "postgres")
     made = Cluster(tmp_path / "postgres", programs.postgres())
     try:
         await made.start()

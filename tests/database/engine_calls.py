@@ -1,7 +1,7 @@
 """What LiteLLM asks of its database, in prisma-client-py's words.
 
-Run as a program, because the generated client takes the place of the package prisma: `python engine_calls.py` prints
-how each call ended, as JSON.
+Run as a program, because the generated client takes the place of the package prisma: `python engine_calls.py FOLDER`
+prints how each call ended, as JSON. FOLDER is for the engine's socket.
 """
 
 import asyncio
@@ -10,13 +10,22 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
+
+from database.migrations import schema_file
+from database.query_engine import QueryEngine
+from database.supervision import supervised
+
+URL = os.environ["DATABASE_URL"]
 
 BEYOND_DOUBLES = 9007199254740993
 METADATA = {
@@ -284,29 +293,28 @@ async def errors_are_those_that_litellm_tells_apart(db: Any) -> None:
 
 
 async def a_connection_that_postgresql_ends_is_a_lost_one_to_litellm(db: Any) -> None:
-    import prisma
-    from litellm.proxy.db.exception_handler import PrismaDBExceptionHandler as Handler
-
-    running = asyncio.create_task(db.query_raw("SELECT pg_sleep(30)::text AS asleep"))
-    end = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-             WHERE query LIKE '%AS asleep%' AND pid <> pg_backend_pid()"""
-    while not await db.query_raw(end):
-        pass
-    with pytest.raises(prisma.errors.DataError) as raised:
-        await running
-    assert Handler.is_database_transport_error(raised.value), raised.value
-    assert Handler.is_database_service_unavailable_error(raised.value), raised.value
+    """What was not in a transaction may have been done."""
+    asleep = "SELECT pg_sleep(30)::text AS a"
+    running = await _running(db.query_raw(asleep), asleep)
+    _outside(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = '{asleep}'")
+    await _may_have_been_done(running)
     assert await db.query_raw("SELECT 1 AS x") == [{"x": 1}]
 
 
-async def what_has_no_token_is_refused(db: Any) -> None:
-    url = db._engine.url
-    async with httpx.AsyncClient() as stranger:
-        for method, path in (("GET", "/status"), ("POST", "/"), ("POST", "/transaction/start")):
-            assert (await stranger.request(method, url + path)).status_code == 401
+async def a_database_that_is_away_has_done_nothing(db: Any) -> None:
+    _outside("ALTER DATABASE engine ALLOW_CONNECTIONS false")
+    _outside("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'engine'")
+    try:
+        with suppress(httpx.TransportError):  # on a connection of which the engine has not heard yet
+            await db.query_raw("SELECT 1 AS x")
+        await _has_not_been_done(db.query_raw("SELECT 1 AS x"))
+        await _has_not_been_done(_in_transaction(db, "SELECT 1 AS x"))
+    finally:
+        _outside("ALTER DATABASE engine ALLOW_CONNECTIONS true")
+    assert await db.query_raw("SELECT 1 AS x") == [{"x": 1}]
 
 
-async def five_thousand_queries_leave_no_memory_behind(db: Any) -> None:
+async def thousands_of_queries_leave_no_memory_behind(db: Any) -> None:
     async def ask(times: int) -> None:
         for index in range(times):
             await db.litellm_verificationtoken.find_unique(where={"token": "key-1"})
@@ -314,22 +322,42 @@ async def five_thousand_queries_leave_no_memory_behind(db: Any) -> None:
                 where={"token": f"{index}"}, data={"metadata": json.dumps(METADATA)}
             )
 
-    await ask(500)
-    before = _resident_bytes(db._engine.process.pid)
-    await ask(2000)
-    assert _resident_bytes(db._engine.process.pid) - before < 40e6
+    await ask(150)
+    before = _resident_bytes(engine.process.pid)
+    await ask(600)
+    assert _resident_bytes(engine.process.pid) - before < 40e6
 
 
-async def a_killed_engine_is_a_lost_connection_to_litellm(db: Any) -> None:
-    from litellm.proxy.db.exception_handler import PrismaDBExceptionHandler as Handler
+async def who_asks_while_the_engine_is_away_is_answered_by_the_next(db: Any) -> None:
+    await _kill()
+    assert await asyncio.gather(*(db.query_raw("SELECT 1 AS x") for _ in range(30))) == [[{"x": 1}]] * 30
 
-    os.kill(db._engine.process.pid, signal.SIGKILL)
-    with pytest.raises(httpx.TransportError) as raised:
-        await db.query_raw("SELECT 1 AS x")
-    assert Handler.is_database_transport_error(raised.value), repr(raised.value)
-    await db.disconnect()
-    await db.connect()
-    assert await db.query_raw("SELECT 1 AS x") == [{"x": 1}]
+
+async def what_a_killed_engine_has_not_answered_may_have_been_done(db: Any) -> None:
+    asleep = "SELECT pg_sleep(30)::text AS b"
+    running = await _running(db.query_raw(asleep), asleep)
+    await _kill()
+    await _may_have_been_done(running)
+
+
+async def in_a_transaction_it_has_not(db: Any) -> None:
+    asleep = "SELECT pg_sleep(30)::text AS c"
+    running = await _running(_in_transaction(db, asleep), asleep)
+    await _kill()
+    await _has_not_been_done(running)
+
+
+async def unless_it_was_the_commit(db: Any) -> None:
+    for statement in (
+        "CREATE TABLE slow (n int)",
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(30); RETURN NEW; END'",
+        "CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION wait()",
+    ):
+        await db.execute_raw(statement)
+    running = await _running(_in_transaction(db, "INSERT INTO slow VALUES (1)"), "COMMIT")
+    await _kill()
+    await _may_have_been_done(running)
 
 
 CALLS = [
@@ -346,32 +374,86 @@ CALLS = [
     a_transaction_is_committed_or_rolled_back,
     errors_are_those_that_litellm_tells_apart,
     a_connection_that_postgresql_ends_is_a_lost_one_to_litellm,
-    what_has_no_token_is_refused,
-    five_thousand_queries_leave_no_memory_behind,
-    a_killed_engine_is_a_lost_connection_to_litellm,
+    a_database_that_is_away_has_done_nothing,
+    thousands_of_queries_leave_no_memory_behind,
+    who_asks_while_the_engine_is_away_is_answered_by_the_next,
+    what_a_killed_engine_has_not_answered_may_have_been_done,
+    in_a_transaction_it_has_not,
+    unless_it_was_the_commit,
 ]
-"""In this order: the last takes the engine away."""
+
+engine: QueryEngine
+"""The one that answers."""
+
+
+async def _kill() -> None:
+    killed = engine.process
+    os.kill(killed.pid, signal.SIGKILL)
+    await killed.ended()
+
+
+async def _in_transaction(db: Any, statement: str) -> None:
+    async with db.tx(timeout=timedelta(seconds=60)) as tx:
+        await tx.execute_raw(statement)
+
+
+def _outside(statement: str) -> bool:
+    """Run a statement beside the engine; whether it found rows."""
+    elsewhere = URL.rpartition("/")[0] + "/postgres"
+    with psycopg.connect(elsewhere, autocommit=True) as connection:
+        done = connection.execute(statement.encode())
+        return done.rowcount > 0
+
+
+async def _running(call: Coroutine[Any, Any, Any], statement: str) -> asyncio.Task[Any]:
+    """A call whose statement, of which no other is running, PostgreSQL has begun with."""
+    task = asyncio.create_task(call)
+    begun = f"SELECT FROM pg_stat_activity WHERE datname = 'engine' AND state = 'active' AND query = '{statement}'"
+    while not await asyncio.to_thread(_outside, begun):
+        assert not task.done(), task
+    return task
+
+
+async def _has_not_been_done(call: Awaitable[Any]) -> None:
+    """LiteLLM sends it again."""
+    from litellm.proxy._types import DB_RETRY_SAFE_ERROR_TYPES
+
+    with pytest.raises(DB_RETRY_SAFE_ERROR_TYPES):
+        await call
+
+
+async def _may_have_been_done(call: Awaitable[Any]) -> None:
+    """LiteLLM does not send it again, if doing it twice makes a difference."""
+    from litellm.proxy._types import DB_CONNECTION_ERROR_TYPES, DB_RETRY_SAFE_ERROR_TYPES
+
+    with pytest.raises(DB_CONNECTION_ERROR_TYPES) as raised:
+        await call
+    assert not isinstance(raised.value, DB_RETRY_SAFE_ERROR_TYPES)
 
 
 def _resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def main() -> None:
-    from prisma import Prisma  # type: ignore[attr-defined]  # of the generated client
+async def main(folder: Path) -> None:
+    global engine
+    engine = QueryEngine(URL, schema_file(), folder)
+    async with supervised(engine):
+        os.environ["LLMUX_ENGINE_SOCKET"] = engine.socket_path
+        from prisma import Prisma  # type: ignore[attr-defined]  # of the generated client
 
-    db = Prisma()
-    await db.connect()
-    ended: dict[str, str | None] = {}
-    for call in CALLS:
-        try:
-            await call(db)
-            ended[call.__name__] = None
-        except Exception:
-            ended[call.__name__] = traceback.format_exc()
-    await db.disconnect()
+        db = Prisma()
+        await db.connect()
+        ended: dict[str, str | None] = {}
+        for call in CALLS:
+            try:
+                await call(db)
+                ended[call.__name__] = None
+            except Exception:
+                ended[call.__name__] = traceback.format_exc()
+        await db.disconnect()
     sys.stdout.write(json.dumps(ended))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(Path(sys.argv[1])))

@@ -12,6 +12,7 @@ import pytest
 
 import database
 from database.postmaster import PidFile
+from tests.database.conftest import copy
 from tests.gateway import ROOT
 
 HOLDS_ONE = """
@@ -60,7 +61,10 @@ async def test_a_folder_has_one_database_at_a_time(tmp_path: Path) -> None:
                 pass
 
 
-async def test_a_database_whose_process_was_killed_is_taken_over_as_it_runs(tmp_path: Path) -> None:
+async def test_a_database_whose_process_was_killed_is_taken_over_as_it_runs(
+    tmp_path: Path, litellms_client: Path
+) -> None:
+    copy(litellms_client, tmp_path / "state" / "client")
     held = await asyncio.create_subprocess_exec(
         sys.executable, "-c", HOLDS_ONE, str(tmp_path / "state"), stdout=PIPE, env=in_checkout()
     )

@@ -7,19 +7,11 @@ import pytest
 from database.generation import patch
 
 BUILDER = "from textwrap import indent\n"
-QUERY = """import os
-        self.url = f'http://localhost:{port}'
-        env.update(
-            PRISMA_ENGINE_PROTOCOL='graphql',
-        )
-"""
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    (tmp_path / "engine").mkdir()
     (tmp_path / "builder.py").write_text(BUILDER)
-    (tmp_path / "engine" / "query.py").write_text(QUERY)
     return tmp_path
 
 
@@ -30,13 +22,6 @@ def test_a_query_is_indented_at_its_own_lines_and_not_inside_strings(package: Pa
     indent = corrected["indent"]
     assert callable(indent)
     assert indent('a {\n\n  b: "x\u2028y\x85z"\n}', "  ") == '  a {\n\n    b: "x\u2028y\x85z"\n  }'
-
-
-def test_the_engine_is_told_a_token_of_its_own_and_reached_where_it_listens(package: Path) -> None:
-    patch(package)
-    query = (package / "engine" / "query.py").read_text()
-    assert "localhost" not in query
-    assert query.index("token = secrets.token_urlsafe") < query.index("LLMUX_ENGINE_TOKEN=token")
 
 
 def test_a_client_that_looks_otherwise_is_not_corrected_by_guess(package: Path) -> None:

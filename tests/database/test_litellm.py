@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from database.postmaster import PidFile
+from tests.database.conftest import copy
 from tests.gateway import ROOT, free_port
 
 MASTER_KEY = "sk-master-key-of-the-database-tests"
@@ -88,8 +89,9 @@ def info(http: httpx.Client, key: str) -> httpx.Response:
     return http.get("/key/info", headers={"Authorization": f"Bearer {key}"})
 
 
-def test_keys_are_made_found_and_deleted_and_outlive_a_restart(tmp_path: Path) -> None:
+def test_keys_are_made_found_and_deleted_and_outlive_a_restart(tmp_path: Path, litellms_client: Path) -> None:
     state_dir = tmp_path / "state"
+    copy(litellms_client, state_dir / "client")
     with litellm(state_dir) as proxy:
         http = proxy.http
         kept, deleted = create(http, "Open WebUI"), create(http, "OpenCode")
@@ -110,7 +112,10 @@ def test_keys_are_made_found_and_deleted_and_outlive_a_restart(tmp_path: Path) -
         assert info(http, kept).status_code == 200
 
 
-def test_keys_live_in_a_database_of_somebody_elses(tmp_path: Path, new_database: Callable[[], str]) -> None:
+def test_keys_live_in_a_database_of_somebody_elses(
+    tmp_path: Path, litellms_client: Path, new_database: Callable[[], str]
+) -> None:
+    copy(litellms_client, tmp_path / "state" / "client")
     with litellm(tmp_path / "state", new_database()) as proxy:
         http = proxy.http
         key = create(http, "Open WebUI")

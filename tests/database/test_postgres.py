@@ -26,8 +26,8 @@ def again(tmp_path: Path) -> Cluster:
 
 
 async def kill(cluster: Cluster) -> None:
-    os.kill(cluster.postmaster.pid, signal.SIGKILL)
-    await cluster.postmaster.ended()
+    os.kill(cluster.process.pid, signal.SIGKILL)
+    await cluster.process.ended()
 
 
 async def test_it_answers_through_a_socket_and_to_its_password_alone(cluster: Cluster, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ async def test_a_second_start_finds_what_the_first_one_left(cluster: Cluster, tm
     await say(cluster, "CREATE TABLE kept AS SELECT 7 AS seven")
     before = PidFile.read(tmp_path / "postgres" / "data")
     await cluster.stop()
-    assert not cluster.postmaster.is_running
+    assert not cluster.process.is_running
     assert before is not None
     assert not before.socket_dir.exists()
 
@@ -82,10 +82,10 @@ async def test_a_second_start_finds_what_the_first_one_left(cluster: Cluster, tm
 async def test_a_server_that_outlived_its_gateway_is_taken_over(cluster: Cluster, tmp_path: Path) -> None:
     second = again(tmp_path)
     await second.start()
-    assert second.postmaster.pid == cluster.postmaster.pid
+    assert second.process.pid == cluster.process.pid
     assert await say(second, "SELECT 1") == (1,)
     await second.stop()
-    await cluster.postmaster.ended()
+    await cluster.process.ended()
 
 
 async def test_a_killed_server_loses_nothing_that_was_acknowledged(cluster: Cluster, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ async def test_the_children_of_a_killed_server_are_waited_for(cluster: Cluster, 
     assert len(list(processes_in(data))) > 1
     await kill(cluster)
     await cluster.start()
-    assert cluster.postmaster.pid in processes_in(data)
+    assert cluster.process.pid in processes_in(data)
 
 
 async def test_the_pid_of_another_process_is_not_taken_for_a_server(cluster: Cluster, tmp_path: Path) -> None:

@@ -1,15 +1,13 @@
 """What postmaster.pid says, and whether it is still true."""
 
-import asyncio
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from database.postmaster import PidFile, Postmaster, processes_in
+from database.postmaster import PidFile, processes_in
 
 
 @pytest.fixture
@@ -43,36 +41,3 @@ def test_a_process_is_the_server_when_it_works_in_the_data_folder(
     assert PidFile(server.pid, tmp_path, "ready").is_alive(tmp_path)
     assert not PidFile(os.getpid(), tmp_path, "ready").is_alive(tmp_path)
     assert list(processes_in(tmp_path)) == [server.pid]
-
-
-async def test_the_end_of_a_process_is_noticed_and_told(tmp_path: Path, server: subprocess.Popen[bytes]) -> None:
-    child, stranger = Postmaster(server.pid, server), Postmaster(server.pid)
-    os.kill(server.pid, signal.SIGKILL)
-    await asyncio.gather(child.ended(), stranger.ended())
-    assert not child.is_running
-    assert child.how_it_ended == "was ended by SIGKILL"
-    assert stranger.how_it_ended == "ended"
-
-
-@pytest.fixture
-def stubborn() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ignores SIGINT."""
-    command = ["sh", "-c", "trap '' INT; echo; read line"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield process
-        process.kill()
-
-
-async def test_what_does_not_stop_when_asked_is_asked_harder(stubborn: subprocess.Popen[bytes]) -> None:
-    asked = Postmaster(stubborn.pid, stubborn)
-    assert await asked.stop(limit_s=0.05)
-    assert asked.how_it_ended == "was ended by SIGQUIT"
-
-
-async def test_what_stops_when_asked_is_not_asked_twice(server: subprocess.Popen[bytes]) -> None:
-    asked = Postmaster(server.pid, server)
-    assert await asked.stop(limit_s=10)
-    assert asked.how_it_ended == "was ended by SIGINT"
-    assert await asked.stop(limit_s=10), "and stopping it again is nothing"

@@ -28,6 +28,7 @@ model_list:
   - {model_name: Voice, litellm_params: {model: llmux/voice}}
   - {model_name: Giant, litellm_params: {model: llmux/giant}}
   - {model_name: Cloud, litellm_params: {model: openai/gpt}}
+router_settings: {model_group_alias: {gpt-4: Chat, gpt-5: Cloud}}
 llmux:
   budget: 1 GB
   models:
@@ -98,6 +99,13 @@ async def test_sound_is_no_stream_of_events_whatever_its_client_asks(admission: 
     request = begin()
     await ask(admission, "aspeech", {"model": "Voice", "stream": True})
     assert not request.streams
+
+
+async def test_an_alias_is_admitted_as_its_model_is(admission: Admission) -> None:
+    assert await ask(admission, "acompletion", {"model": "gpt-4"})
+    assert await ask(admission, "acompletion", {"model": "gpt-5"})
+    with pytest.raises(WrongTask):
+        await ask(admission, "aspeech", {"model": "gpt-4"})
 
 
 async def test_a_model_of_another_provider_passes(admission: Admission) -> None:

@@ -51,6 +51,12 @@ def test_the_shipped_configuration_has_the_16_names_and_9_models() -> None:
     assert config.settings.host == "127.0.0.1"
 
 
+def test_images_are_taken_from_nowhere_else_unless_the_configuration_names_it(tmp_path: Path) -> None:
+    defaults = load_config(write(tmp_path, GOOD)).settings.images
+    assert defaults == load_config(SHIPPED).settings.images
+    assert defaults.hosts == ()
+
+
 def test_a_virtual_model_is_a_view_of_a_physical_one(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
     assert config.virtual["Small"].view == View(enable_thinking=False)
@@ -66,6 +72,12 @@ def test_models_stay_absent_until_asked_for_and_resident_until_in_the_way_unless
     voice, small = models["voice"], models["small"]
     assert (voice.pin, voice.preload, voice.idle_unload_s) == (True, True, None)
     assert (small.pin, small.preload, small.idle_unload_s) == (False, False, 600)
+
+
+def test_litellms_aliases_are_further_names_of_models(tmp_path: Path) -> None:
+    aliases = "router_settings: {model_group_alias: {tts-1: Voice, gpt-4: {model: Small, hidden: true}}}\n"
+    assert load_config(write(tmp_path, aliases + GOOD)).aliases == {"tts-1": "Voice", "gpt-4": "Small"}
+    assert load_config(write(tmp_path, GOOD)).aliases == {}
 
 
 def test_relative_folders_are_beside_the_configuration(tmp_path: Path) -> None:
@@ -91,6 +103,8 @@ def test_relative_folders_are_beside_the_configuration(tmp_path: Path) -> None:
         ("file: small.gguf", "projector: x.gguf", "needs `weights` (the folder) and `file`"),
         ("budget: 2 GB", "workers: 2", "workers must be 1"),
         ("budget: 2 GB", "budget: 0 GB", ":7: llmux.budget: a size must be above zero"),
+        ("budget: 2 GB", "cors_origins: ['*']", ":7: llmux.cors_origins.0: an origin is a scheme and a host"),
+        ("budget: 2 GB", "cors_origins: [https://chat.example.org/]", ":7: llmux.cors_origins.0: an origin is"),
         ("view:", "veiw:", ":3: model_list.0.litellm_params.veiw: unknown key; did you mean 'view'?"),
         (
             "estimate: 1 GB",

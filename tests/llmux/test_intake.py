@@ -115,3 +115,40 @@ async def test_a_server_that_stops_cancels_the_request() -> None:
     with pytest.raises(asyncio.CancelledError):
         await request
     await ended.wait()
+
+
+async def body_of(*messages: Message, content_type: bytes = b"application/json") -> bytes:
+    """What the application gets of a body."""
+    got = b""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal got
+        while True:
+            message = await receive()
+            got += message["body"]
+            if not message["more_body"]:
+                return
+
+    client = Client(*messages)
+    scope: Scope = {"type": "http", "headers": [(b"content-type", content_type)]}
+    await Intake(app, body_bytes=100)(scope, client.receive, client.send)
+    return got
+
+
+def body(*parts: bytes) -> list[Message]:
+    return [{"type": "http.request", "body": part, "more_body": part is not parts[-1]} for part in parts]
+
+
+@pytest.mark.parametrize("parts", [(b"[]",), (b" 5",), (b'"text"',), (b"null",), (b"[1,", b" {}]")])
+async def test_json_that_is_no_object_has_no_fields(parts: tuple[bytes, ...]) -> None:
+    assert await body_of(*body(*parts)) == b""
+
+
+@pytest.mark.parametrize("parts", [(b"{}",), (b'\n{"a":', b" [1]}"), (b"",), (b"{",)])
+async def test_an_object_passes_as_it_is(parts: tuple[bytes, ...]) -> None:
+    assert await body_of(*body(*parts)) == b"".join(parts)
+
+
+@pytest.mark.parametrize("content_type", [b"multipart/form-data; boundary=x", b"application/x-www-form-urlencoded"])
+async def test_so_does_a_form(content_type: bytes) -> None:
+    assert await body_of(*body(b"--x", b"--"), content_type=content_type) == b"--x--"

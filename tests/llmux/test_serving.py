@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from database.files import only_one
 from database.postmaster import PidFile
 from tests.gateway import ROOT, free_port
 
@@ -56,4 +57,14 @@ def test_without_the_address_of_its_database_it_says_where_it_belongs(tmp_path: 
     assert process.returncode == 1
     assert said.splitlines()[-1] == (
         "Error: llmux.database is external: set DATABASE_URL, or write it to state/database_url (chmod 600)"
+    )
+
+
+def test_a_state_folder_that_another_gateway_uses_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with only_one(tmp_path / "state"), started(tmp_path, "none") as process:
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert process.returncode == 1
+    assert said.splitlines()[-1] == (
+        "Error: the folder state is in use by another process: stop that one, or use another folder"
     )

@@ -1,6 +1,6 @@
 import pytest
 
-from llmux.surface import ROUTES, is_open
+from llmux.surface import ROUTES, is_open, without_model
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,16 @@ def test_the_configuration_opens_a_route_or_all_below_one() -> None:
     assert is_open("/v1/embeddings", ["/v1/embeddings"])
     assert is_open("/key/generate", ["/key/*"])
     assert not is_open("/keys", ["/key/*"])
+
+
+@pytest.mark.parametrize(
+    ("query", "left"),
+    [
+        (b"model=Other", b""),
+        (b"MODEL=Other&x=1", b"x=1"),
+        (b"x=a%20b&%6dodel=Other&y=", b"x=a+b&y="),
+        (b"api-version=1", b"api-version=1"),
+    ],
+)
+def test_a_query_names_no_model(query: bytes, left: bytes) -> None:
+    assert without_model(query) == left

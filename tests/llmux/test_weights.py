@@ -1,11 +1,14 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llmux.config import Config, Model, load_config
 from llmux.errors import WeightsMissing
-from llmux.weights import fetch_patterns, missing_files, needed_files, require_weights
+from llmux.weights import fetch, fetch_patterns, missing_files, needed_files, require_weights
+from providers import mxfp4
+from tests import checkpoints
 
 SHIPPED = Path(__file__).parents[2] / "litellm_config.yaml"
 
@@ -55,3 +58,23 @@ def test_missing_weights_name_files_and_the_command_but_no_path_of_the_machine(p
     assert f"python -m llmux weights fetch {physical}" in said
     assert str(config.settings.models[physical].weights) in said
     assert str(tmp_path) not in said
+
+
+def test_a_gpt_oss_that_was_published_unpacked_is_packed_once(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+
+    def download(repository: str, local_dir: Path, **_: Any) -> None:
+        fetched.append(repository)
+        local_dir.mkdir(parents=True)
+        checkpoints.write_gpt_oss(local_dir)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    model = config.settings.models["gpt-oss-20b-uncensored"]
+    assert model.weights is not None
+    for _ in range(2):
+        fetch(model, tmp_path)
+    assert mxfp4.was_converted(tmp_path / model.weights)
+    assert missing_files(model, tmp_path) == []
+    assert fetched == [model.weights]

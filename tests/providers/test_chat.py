@@ -1,7 +1,7 @@
 """OpenAI's chat completions over a runtime that says what the test tells it to, through LiteLLM's own router."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -10,9 +10,11 @@ import litellm
 import pytest
 from litellm.types.utils import ModelResponseStream
 
+from llmux.config import Settings
 from llmux.errors import ContextLengthExceeded, InvalidRequest, LlmuxError
-from providers.chat import ChatProvider, Parameters
-from providers.runtime import Piece, Sampling
+from providers.chat import ChatProvider
+from providers.runtime import FinishReason, Image, Piece, Sampling
+from tests import templates
 
 T = TypeVar("T")
 
@@ -25,33 +27,44 @@ TEMPLATE = (
 class Scripted:
     """A runtime that answers with the given words, each of which is a token."""
 
-    chat_template = TEMPLATE
     special_tokens: Mapping[str, str] = MappingProxyType({"bos_token": "<s>"})
     control_tokens: Collection[str] = ("<s>",)
+    image_token: str | None = None
     context = 100
 
-    def __init__(self, *words: str, error: Exception | None = None) -> None:
+    def __init__(
+        self, *words: str, error: Exception | None = None, template: str = TEMPLATE, reason: FinishReason = "stop"
+    ) -> None:
         self.words = words
         self.error = error
+        self.chat_template = template
+        self.reason: FinishReason = reason
         self.prompt = ""
         self.sampling = Sampling()
+        self.images: Sequence[Image] = ()
         self.spoken = 0
         self.closed = False
 
-    async def generate(self, prompt: str, sampling: Sampling) -> AsyncGenerator[Piece, None]:
-        self.prompt, self.sampling = prompt, sampling
+    async def generate(
+        self, prompt: str, sampling: Sampling, images: Sequence[Image] = ()
+    ) -> AsyncGenerator[Piece, None]:
+        self.prompt, self.sampling, self.images = prompt, sampling, images
         try:
             for word in self.words:
                 self.spoken += 1
                 yield Piece(word, 1, 7)
             if self.error:
                 raise self.error
-            yield Piece("", 1, 7, "stop")
+            yield Piece("", 1, 7, self.reason)
         finally:
             self.closed = True
 
     async def close(self) -> None:
         pass
+
+
+MODEL: dict[str, Any] = {"task": "llm", "runtime": "transformers", "weights": "w", "estimate": "1 GB"}
+SETTINGS = Settings.model_validate({"models": {"small": MODEL, "seeing": {**MODEL, "capabilities": ["vision"]}}})
 
 
 class Lending:
@@ -68,12 +81,16 @@ class Lending:
                 yield item
 
 
+def provider(runtime: Scripted) -> ChatProvider:
+    return ChatProvider(Lending(runtime), SETTINGS)
+
+
 @pytest.fixture
 def router() -> Iterator[Callable[[Scripted], litellm.Router]]:
     before = litellm.custom_provider_map
 
     def serving(runtime: Scripted) -> litellm.Router:
-        litellm.custom_provider_map = [{"provider": "llmux", "custom_handler": ChatProvider(Lending(runtime))}]
+        litellm.custom_provider_map = [{"provider": "llmux", "custom_handler": provider(runtime)}]
         litellm.utils.custom_llm_setup()
         entry = {"model": "llmux/small", "view": {"enable_thinking": False}}
         return litellm.Router(
@@ -85,11 +102,11 @@ def router() -> Iterator[Callable[[Scripted], litellm.Router]]:
 
 
 async def answer(runtime: Scripted, **optional: Any) -> Any:
-    return await ChatProvider(Lending(runtime)).acompletion(model="small", messages=HI, optional_params=optional)
+    return await provider(runtime).acompletion(model="small", messages=HI, optional_params=optional)
 
 
 async def chunks(runtime: Scripted, **optional: Any) -> list[ModelResponseStream]:
-    stream = ChatProvider(Lending(runtime)).astreaming(model="small", messages=HI, optional_params=optional)
+    stream = provider(runtime).astreaming(model="small", messages=HI, optional_params=optional)
     return [chunk async for chunk in stream]
 
 
@@ -131,9 +148,7 @@ async def test_an_empty_answer_still_ends() -> None:
 
 async def test_closing_a_stream_stops_the_generation() -> None:
     runtime = Scripted("a", "b", "c")
-    async with aclosing(
-        ChatProvider(Lending(runtime)).astreaming(model="small", messages=HI, optional_params={})
-    ) as stream:
+    async with aclosing(provider(runtime).astreaming(model="small", messages=HI, optional_params={})) as stream:
         await anext(stream)
     assert (runtime.spoken, runtime.closed) == (1, True)
 
@@ -142,7 +157,9 @@ async def test_cancelling_an_answer_stops_the_generation() -> None:
     started = asyncio.Event()
 
     class Endless(Scripted):
-        async def generate(self, prompt: str, sampling: Sampling) -> AsyncGenerator[Piece, None]:
+        async def generate(
+            self, prompt: str, sampling: Sampling, images: Sequence[Image] = ()
+        ) -> AsyncGenerator[Piece, None]:
             try:
                 started.set()
                 await asyncio.Event().wait()
@@ -162,75 +179,142 @@ async def test_cancelling_an_answer_stops_the_generation() -> None:
 async def test_a_refused_request_never_asks_for_the_model() -> None:
     lending = Lending(Scripted())
     with pytest.raises(InvalidRequest):
-        await ChatProvider(lending).acompletion(model="small", messages=HI, optional_params={"n": 2})
+        await ChatProvider(lending, SETTINGS).acompletion(model="small", messages=HI, optional_params={"n": 2})
     assert lending.asked == []
+
+
+async def test_what_is_nested_too_deeply_is_refused() -> None:
+    deep: Any = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    with pytest.raises(InvalidRequest, match="nested too deeply"):
+        await answer(Scripted(), chat_template_kwargs=deep)
 
 
 async def test_an_answer_without_an_end_is_an_error() -> None:
     class Broken(Scripted):
-        async def generate(self, prompt: str, sampling: Sampling) -> AsyncGenerator[Piece, None]:
+        async def generate(
+            self, prompt: str, sampling: Sampling, images: Sequence[Image] = ()
+        ) -> AsyncGenerator[Piece, None]:
             yield Piece("x", 1, 7)
 
     with pytest.raises(LlmuxError, match="without a reason"):
         await answer(Broken())
 
 
-# Parameters
+# Reasoning and calls of tools
+
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
 
 
-def test_parameters_become_sampling() -> None:
-    given = {"max_tokens": 5, "temperature": 0, "top_p": 0.5, "seed": -3, "stop": ["a", "b"]}
-    parameters = Parameters.parse(given)
-    assert parameters.sampling == Sampling(max_tokens=5, temperature=0, top_p=0.5, seed=-3)
-    assert parameters.stop == ("a", "b")
+def qwen(*words: str, reason: FinishReason = "stop") -> Scripted:
+    return Scripted(*words, template=templates.QWEN, reason=reason)
 
 
-def test_what_is_not_given_is_left_to_the_model() -> None:
-    nothing = {"max_tokens": None, "stop": "", "tools": None, "n": 1, "logprobs": False, "presence_penalty": 0.0}
-    assert Parameters.parse(nothing) == Parameters.parse({}) == Parameters(Sampling(), options={})
+CALL = ("<tool_call>\n<function=", "f>\n", "</function>", "\n</tool_call>")
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("max_tokens", 0),
-        ("max_tokens", 1.5),
-        ("max_tokens", True),
-        ("temperature", -0.1),
-        ("temperature", 2.1),
-        ("temperature", "hot"),
-        ("temperature", float("nan")),
-        ("top_p", 0),
-        ("top_p", 1.1),
-        ("seed", "7"),
-        ("stop", ["a", ""]),
-        ("stop", ["a", "b", "c", "d", "e"]),
-        ("stop", 5),
-        ("n", 2),
-        ("logprobs", True),
-        ("top_logprobs", 2),
-        ("logit_bias", {"1": 5}),
-        ("presence_penalty", 0.5),
-        ("response_format", {"type": "json_object"}),
-        ("tool_choice", "required"),
-        ("tool_choice", {"type": "function", "function": {"name": "f"}}),
-        ("tools", "f"),
-        ("tools", [{"type": "function"}]),
-        ("view", {"thinking": True}),
-        ("view", 5),
-    ],
+async def test_reasoning_calls_and_content_have_their_fields() -> None:
+    response = await answer(qwen("hm", "</think>", "\n\nSure.", "\n\n", *CALL), tools=TOOLS)
+    message = response.choices[0].message
+    assert (message.reasoning_content, message.content) == ("hm", "Sure.")
+    assert [(call.type, call.function.name, call.function.arguments) for call in message.tool_calls] == [
+        ("function", "f", "{}")
+    ]
+    assert response.choices[0].finish_reason == "tool_calls"
+
+
+async def test_reasoning_tokens_are_counted_with_the_markup_that_ends_them() -> None:
+    response = await answer(qwen("hm", " hm", "</think>", "Sure."))
+    assert response.usage.completion_tokens == 5
+    assert response.usage.completion_tokens_details.reasoning_tokens == 3
+
+
+async def test_an_answer_that_only_calls_has_no_content() -> None:
+    response = await answer(qwen("</think>", *CALL), tools=TOOLS)
+    assert response.choices[0].message.content is None
+
+
+async def test_an_answer_cut_within_its_reasoning_says_so() -> None:
+    response = await answer(qwen("hm", " hm", reason="length"), max_tokens=3)
+    assert response.choices[0].message.reasoning_content == "hm hm"
+    assert response.choices[0].message.content == ""
+    assert response.choices[0].finish_reason == "length"
+
+
+async def test_an_answer_cut_within_a_call_is_text_and_says_so() -> None:
+    response = await answer(qwen("</think>", *CALL[:2], reason="length"), tools=TOOLS)
+    assert response.choices[0].message.content == "<tool_call>\n<function=f>\n"
+    assert response.choices[0].message.tool_calls is None
+    assert response.choices[0].finish_reason == "length"
+
+
+async def test_a_streamed_call_has_its_index_id_and_name_once() -> None:
+    got = await chunks(qwen("hm</think>", *CALL, "\n", *CALL), tools=TOOLS)
+    deltas = [call for chunk in got for call in chunk.choices[0].delta.tool_calls or []]
+    assert [(call.index, call.function.name, call.function.arguments) for call in deltas] == [
+        (0, "f", "{}"),
+        (1, "f", "{}"),
+    ]
+    assert len({call.id for call in deltas}) == 2
+    assert got[-1].choices[0].finish_reason == "tool_calls"
+
+
+async def test_the_only_call_ends_the_answer_where_calls_may_not_be_parallel() -> None:
+    runtime = qwen("</think>", *CALL, "\n", *CALL)
+    response = await answer(runtime, tools=TOOLS, parallel_tool_calls=False)
+    assert len(response.choices[0].message.tool_calls) == 1
+    assert response.choices[0].finish_reason == "tool_calls"
+    assert (runtime.spoken, runtime.closed) == (5, True)
+
+
+async def test_where_no_tools_are_offered_the_markup_of_a_call_is_text() -> None:
+    response = await answer(qwen("</think>", *CALL), tools=TOOLS, tool_choice="none")
+    assert response.choices[0].message.content == "".join(CALL)
+    assert response.choices[0].finish_reason == "stop"
+
+
+async def test_stop_strings_are_looked_for_in_what_is_said_alone() -> None:
+    call = ("<tool_call>\n<function=", "f>\n<parameter=a>\nEND\n</parameter>\n", "</function>\n</tool_call>")
+    response = await answer(qwen("END", "</think>", *call, "one E", "ND two"), tools=TOOLS, stop="END")
+    message = response.choices[0].message
+    assert (message.reasoning_content, message.content) == ("END", "one ")
+    assert message.tool_calls[0].function.arguments == '{"a": "END"}'
+    assert response.choices[0].finish_reason == "tool_calls"
+
+
+# Images
+
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAIAAAB7QOjdAAAAD0lEQVR4nGP8"
+    "z8DAwMAAAAYIAQHLR3Z1AAAAAElFTkSuQmCC"
 )
-def test_a_value_that_cannot_be_served_is_refused_by_name(name: str, value: object) -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        Parameters.parse({name: value})
-    assert refused.value.param == name
-    assert name in str(refused.value)
 
 
-def test_tools_are_kept_from_the_template_where_none_may_be_called() -> None:
-    tools = [{"type": "function", "function": {"name": "f"}}]
-    assert Parameters.parse({"tools": tools, "tool_choice": "auto"}).tools == tuple(tools)
-    assert Parameters.parse({"tools": tools, "tool_choice": "none"}).tools == ()
+def showing(url: str) -> list[dict[str, Any]]:
+    return [
+        {"role": "user", "content": [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": url}}]}
+    ]
+
+
+async def test_an_image_reaches_the_runtime_with_its_place_in_the_prompt() -> None:
+    runtime = qwen("A pixel.")
+    runtime.image_token = "<|image_pad|>"
+    await provider(runtime).acompletion(model="seeing", messages=showing(PIXEL), optional_params={})
+    assert [image.shape for image in runtime.images] == [(1, 2, 3)]
+    assert runtime.prompt.count("<|image_pad|>") == 1
+
+
+async def test_a_model_that_is_not_said_to_see_is_not_loaded_for_an_image() -> None:
+    lending = Lending(qwen())
+    with pytest.raises(InvalidRequest, match="takes no images"):
+        await ChatProvider(lending, SETTINGS).acompletion(model="small", messages=showing(PIXEL), optional_params={})
+    assert lending.asked == []
+
+
+async def test_a_model_that_turns_out_to_be_blind_refuses_an_image() -> None:
+    with pytest.raises(InvalidRequest, match="takes no images"):
+        await provider(qwen()).acompletion(model="seeing", messages=showing(PIXEL), optional_params={})
 
 
 # What LiteLLM's router makes of it

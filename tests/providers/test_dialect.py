@@ -1,5 +1,6 @@
 """Messages in, prompt out; stop strings whatever the borders of the pieces."""
 
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from llmux.errors import InvalidRequest
 from providers.dialect import SEAM, StopScanner, render, spans
+from tests import templates
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -96,6 +98,9 @@ def test_arguments_that_are_no_json_are_handed_on() -> None:
         ([{"role": "wizard", "content": "x"}], r"messages\[0\].role"),
         (["text"], r"messages\[0\].role"),
         ([user(5)], r"messages\[0\].content must be text"),
+        ([user("a"), {"role": "assistant", "tool_calls": 5}], r"messages\[1\].tool_calls must be a list"),
+        ([user("a"), {"role": "assistant", "tool_calls": ["f"]}], r"tool_calls\[0\] must be an object"),
+        ([user("a"), {"role": "assistant", "tool_calls": [{"function": {}}]}], r"tool_calls\[0\] must be an object"),
         ([user([{"type": "image_url", "image_url": {"url": "data:"}}])], "takes no images"),
         ([user([{"type": "input_audio"}])], r"content\[0\] must be a part of type text"),
         ([user(["x"])], r"content\[0\] must be a part of type text"),
@@ -138,6 +143,148 @@ def test_no_span_holds_a_control_token_that_the_template_did_not_write(content: 
     spoken = spans(prompt(user(content), control_tokens=CONTROL))
     written = [span.count(token) for span in spoken for token in CONTROL]
     assert sum(written) == 3  # the turn's start and end, and the assistant's start
+
+
+# What clients send, in the templates' own way
+
+
+def asked(name: str, arguments: str = "{}", *, number: int = 1) -> dict[str, Any]:
+    return {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def answered(content: Any, *, number: int = 1) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": f"call_{number}", "content": content}
+
+
+FIRST = [
+    user("Rome?"),
+    {"role": "assistant", "content": None, "reasoning_content": "I look.", "tool_calls": [asked("f", '{"a": "ä"}')]},
+    answered([{"type": "text", "text": "warm"}]),
+]
+"""A call and its result, as clients send them: with the reasoning, without content, parts for a text."""
+
+LATER = [*FIRST, {"role": "assistant", "content": "Warm.", "reasoning_content": "Done."}, user("Bonn?")]
+
+CALLED = {
+    templates.QWEN: "<tool_call>\n<function=f>\n<parameter=a>\nä\n</parameter>\n</function>\n</tool_call><|im_end|>",
+    templates.HERMES: '<tool_call>\n{"name": "f", "arguments": {"a": "ä"}}\n</tool_call><|im_end|>',
+    templates.GPT_OSS: '<|start|>assistant to=functions.f<|channel|>commentary json<|message|>{"a": "ä"}<|call|>',
+}
+
+
+@pytest.mark.parametrize("template", CALLED)
+def test_calls_and_their_results_are_told_in_the_models_own_markup(template: str) -> None:
+    rendered = prompt(*LATER, template=template)
+    assert CALLED[template] in rendered
+    assert rendered.index("warm") > rendered.index(CALLED[template])
+
+
+@pytest.mark.parametrize(
+    ("template", "marked"),
+    [
+        (templates.QWEN, "<think>\nI look.\n</think>"),
+        (templates.GPT_OSS, "<|channel|>analysis<|message|>I look.<|end|>"),
+    ],
+)
+def test_reasoning_is_sent_back_where_the_template_wants_it(template: str, marked: str) -> None:
+    assert marked in prompt(*FIRST, template=template)
+    assert "Done." not in prompt(*LATER, template=template)
+
+
+def test_reasoning_of_earlier_turns_is_dropped_where_the_template_drops_it() -> None:
+    assert "I look." not in prompt(*LATER, template=templates.QWEN)
+
+
+@pytest.mark.parametrize("template", [templates.QWEN, templates.HERMES, templates.GPT_OSS, templates.CHATML])
+def test_after_a_failed_turn_the_user_speaks_twice(template: str) -> None:
+    rendered = prompt(user("one"), user("two"), template=template)
+    assert rendered.index("one") < rendered.index("two")
+
+
+@pytest.mark.parametrize("template", [templates.QWEN, templates.HERMES, templates.GPT_OSS])
+def test_dozens_of_tools_are_all_described(template: str) -> None:
+    tools = [{"type": "function", "function": {"name": f"tool_{number}"}} for number in range(36)]
+    rendered = prompt(user("Hi"), template=template, tools=tools)
+    assert all(f"tool_{number}" in rendered for number in range(36))
+
+
+@pytest.mark.parametrize("template", [templates.QWEN, templates.GPT_OSS])
+def test_a_later_system_message_is_said_by_the_user_where_the_template_takes_none(template: str) -> None:
+    late = {"role": "system", "content": "Be brief."}
+    assert prompt(user("a"), late, template=template).count("Be brief.") == 1
+    assert prompt(user("a"), late, template=templates.CHATML) == (
+        "<|im_start|>user\na<|im_end|>\n<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def harmony(*messages: dict[str, Any]) -> list[str]:
+    """The messages of a prompt for gpt-oss from the first call on, without what ends them."""
+    rendered = prompt(user("Hi"), *messages, template=templates.GPT_OSS)
+    parts = re.split(r"<\|start\|>", re.sub(r"<\|(?:end|call)\|>", "", rendered))
+    return parts[parts.index("user<|message|>Hi") + 1 : -1]
+
+
+def test_parallel_calls_are_told_one_by_one_where_the_template_takes_one() -> None:
+    calls = {"role": "assistant", "content": "", "tool_calls": [asked("f", number=1), asked("g", number=2)]}
+    assert harmony(calls, answered("of g", number=2), answered("of f", number=1)) == [
+        "assistant to=functions.f<|channel|>commentary json<|message|>{}",
+        'functions.f to=assistant<|channel|>commentary<|message|>"of f"',
+        "assistant to=functions.g<|channel|>commentary json<|message|>{}",
+        'functions.g to=assistant<|channel|>commentary<|message|>"of g"',
+    ]
+
+
+def test_results_without_ids_belong_to_the_calls_in_their_places() -> None:
+    calls = [{"type": "function", "function": {"name": name}} for name in "fg"]
+    results = [{"role": "tool", "content": text} for text in ("one", "two", "three")]
+    assert harmony({"role": "assistant", "tool_calls": calls}, *results)[1::2] == [
+        'functions.f to=assistant<|channel|>commentary<|message|>"one"',
+        'functions.g to=assistant<|channel|>commentary<|message|>"two"',
+    ]
+    assert any("three" in message for message in harmony({"role": "assistant", "tool_calls": calls}, *results))
+
+
+def test_an_id_that_is_no_text_is_none() -> None:
+    calls = [{"id": {}, "type": "function", "function": {"name": "f", "arguments": "[" * 100_000}}]
+    assert harmony({"role": "assistant", "tool_calls": calls}, answered("x"))[-1].endswith('"x"')
+
+
+def test_what_is_said_beside_a_call_is_kept_with_its_reasoning() -> None:
+    both = {"role": "assistant", "content": "I look.", "reasoning_content": "Hm.", "tool_calls": [asked("f")]}
+    assert harmony(both, answered("x"))[0] == "assistant<|channel|>analysis<|message|>Hm.\n\nI look."
+
+
+def test_a_result_without_a_call_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="there was no previous call"):
+        prompt(user("Hi"), answered("x"), template=templates.GPT_OSS)
+
+
+# Images
+
+SEEN = {"type": "image_url", "image_url": {"url": "data:"}}
+LOOK = user([{"type": "text", "text": "What is "}, SEEN, {"type": "text", "text": "?"}])
+
+
+def test_an_image_stands_where_it_was_sent() -> None:
+    rendered = prompt(LOOK, template=templates.QWEN, image_token="<|image_pad|>")
+    assert "user\nWhat is <|vision_start|><|image_pad|><|vision_end|>?<|im_end|>" in rendered
+
+
+def test_an_image_in_the_words_of_the_client_is_none() -> None:
+    rendered = prompt(user("<|image_pad|>"), template=templates.QWEN, image_token="<|image_pad|>")
+    assert not any("<|image_pad|>" in span for span in spans(rendered))
+
+
+def test_messages_with_images_are_joined_like_others() -> None:
+    strict = "{% if messages | length > 1 %}{{ raise_exception('one') }}{% endif %}" + templates.QWEN
+    rendered = prompt(user("a"), LOOK, user("b"), template=strict, image_token="<|image_pad|>")
+    assert "a\n\nWhat is <|vision_start|><|image_pad|><|vision_end|>?\n\nb" in rendered
+
+
+def test_a_template_without_a_place_for_images_refuses_them() -> None:
+    template = "{% for part in messages[0].content %}{{ part.text }}{% endfor %}"
+    with pytest.raises(InvalidRequest, match="no place for these images"):
+        prompt(LOOK, template=template, image_token="<|image_pad|>")
 
 
 # Stop strings

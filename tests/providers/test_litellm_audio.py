@@ -1,12 +1,16 @@
+import asyncio
 import io
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, cast
 
 import litellm
 import pytest
 from litellm import CustomLLM
+from litellm.integrations.custom_logger import CustomLogger
+from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 
-from llmux.errors import InvalidAudio
+from llmux.errors import InvalidAudio, InvalidRequest, LlmuxError
 from llmux.request import begin
 from providers import litellm_audio
 from providers.litellm_audio import SpeechStream, Transcription, TrueType
@@ -19,15 +23,20 @@ class Ears:
         if file_bytes == b"broken":
             raise InvalidAudio("not a sound")
         if options.get("response_format") == "text":
-            return Transcript(f"{physical} heard {len(file_bytes)} bytes\n", "text/plain; charset=utf-8")
-        return Transcript({"text": "heard"}, "application/json")
+            return Transcript(f"{physical} heard {len(file_bytes)} bytes\n", "text/plain; charset=utf-8", 2.5)
+        return Transcript({"text": "heard"}, "application/json", 2.5)
 
 
 class Mouth:
     async def speak(self, physical: str, request: dict[str, Any]) -> Speech:
         async def chunks() -> AsyncGenerator[bytes, None]:
             yield physical.encode()
+            if request["input"] == "stammer":
+                raise LlmuxError("the voice failed")
             yield request["input"].encode()
+
+        if request["voice"] == "nobody":
+            raise InvalidRequest("no such voice")
 
         return Speech("audio/mpeg", chunks())
 
@@ -70,7 +79,7 @@ async def test_speech_streams_chunk_by_chunk_whatever_size_is_asked_for() -> Non
 async def test_speech_is_sent_with_its_own_type_and_other_answers_with_theirs() -> None:
     [callback] = litellm.callbacks
     assert isinstance(callback, TrueType)
-    events = SpeechStream("text/event-stream", cast(Any, None))
+    events = SpeechStream(Speech("text/event-stream", cast(Any, None)))
 
     assert await callback.async_post_call_response_headers_hook({}, None, events) == {
         "content-type": "text/event-stream"
@@ -88,3 +97,79 @@ async def test_what_goes_wrong_is_noted_for_the_client() -> None:
     with pytest.raises(InvalidAudio):
         await litellm.atranscription(model="llmux/ears", file=io.BytesIO(b"broken"))
     assert isinstance(request.error, InvalidAudio)
+
+
+class Accounts(CustomLogger):
+    """What LiteLLM's spend, limits and request log are told of each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: asyncio.Queue[tuple[str, str, Any]] = asyncio.Queue()
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        hidden = getattr(response_obj, "_hidden_params", {})
+        basis = hidden.get("audio_transcription_duration", kwargs.get("input"))
+        await self.calls.put(("success", kwargs["model"], basis))
+
+    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        await self.calls.put(("failure", kwargs["model"], None))
+
+
+@pytest.fixture
+async def accounts(monkeypatch: pytest.MonkeyPatch) -> Accounts:
+    await GLOBAL_LOGGING_WORKER.clear_queue()  # of what other tests asked
+    accounts = Accounts()
+    for name in ("_async_success_callback", "_async_failure_callback"):
+        monkeypatch.setattr(litellm, name, [accounts])
+    return accounts
+
+
+async def test_a_transcription_is_accounted_for_by_its_seconds(accounts: Accounts) -> None:
+    await litellm.atranscription(model="llmux/ears", file=io.BytesIO(b"1234"))
+    assert await accounts.calls.get() == ("success", "ears", 2.5)
+    assert accounts.calls.empty()
+
+
+async def test_a_transcription_that_fails_is_accounted_for_as_that(accounts: Accounts) -> None:
+    with pytest.raises(InvalidAudio):
+        await litellm.atranscription(model="llmux/ears", file=io.BytesIO(b"broken"))
+    assert await accounts.calls.get() == ("failure", "ears", None)
+
+
+async def test_speech_is_accounted_for_by_its_text_once_all_of_it_was_sent(accounts: Accounts) -> None:
+    answer = await litellm.aspeech(model="llmux/mouth", input="hello", voice="default")
+    chunks = await answer.aiter_bytes()
+    await anext(chunks)
+    assert accounts.calls.empty()
+    assert [chunk async for chunk in chunks] == [b"hello"]
+    assert await accounts.calls.get() == ("success", "mouth", "hello")
+    assert accounts.calls.empty()
+
+
+async def test_speech_that_its_client_left_is_accounted_for_once(accounts: Accounts) -> None:
+    answer = await litellm.aspeech(model="llmux/mouth", input="hello", voice="default")
+    async with aclosing(await answer.aiter_bytes()) as chunks:
+        await anext(chunks)
+    assert await accounts.calls.get() == ("success", "mouth", "hello")
+    assert accounts.calls.empty()
+
+
+async def test_speech_that_nobody_came_to_hear_ends_with_its_request(accounts: Accounts) -> None:
+    over: list[Callable[[], None]] = []
+    begin().on_end = over.append
+    await litellm.aspeech(model="llmux/mouth", input="hello", voice="default")
+    for call in over:
+        call()
+    assert await accounts.calls.get() == ("success", "mouth", "hello")
+
+
+@pytest.mark.parametrize("wrong", [{"voice": "nobody", "input": "hello"}, {"voice": "default", "input": "stammer"}])
+async def test_speech_that_fails_is_accounted_for_as_that(accounts: Accounts, wrong: dict[str, str]) -> None:
+    async def hear() -> None:
+        answer = await litellm.aspeech(model="llmux/mouth", **wrong)
+        assert [chunk async for chunk in await answer.aiter_bytes()]
+
+    with pytest.raises(LlmuxError):
+        await hear()
+    assert await accounts.calls.get() == ("failure", "mouth", None)
+    assert accounts.calls.empty()

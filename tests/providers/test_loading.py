@@ -1,3 +1,4 @@
+import asyncio
 import importlib
 import inspect
 from pathlib import Path
@@ -14,8 +15,14 @@ CONFIG = """\
 model_list:
   - {model_name: Voice, litellm_params: {model: llmux/voice}}
   - {model_name: Chatterbox, litellm_params: {model: llmux/chatterbox}}
+  - {model_name: One, litellm_params: {model: llmux/one}}
+  - {model_name: Two, litellm_params: {model: llmux/two}}
+  - {model_name: Three, litellm_params: {model: llmux/three}}
 llmux:
   models:
+    one: {task: llm, runtime: transformers, weights: org/one, estimate: 1 MB}
+    two: {task: llm, runtime: transformers, weights: org/two, estimate: 1 MB}
+    three: {task: llm, runtime: llama.cpp, weights: org/three, file: three.gguf, estimate: 1 MB}
     voice: {task: tts, runtime: hibari, estimate: 1 MB}
     chatterbox: {task: tts, runtime: chatterbox, weights: org/voice, estimate: 1 MB}
 """
@@ -48,6 +55,30 @@ async def test_a_runtime_that_this_version_lacks_is_a_501(
         (folder / name).touch()
     with pytest.raises(RuntimeMissing, match="chatterbox"):
         await loading.load("chatterbox")
+
+
+async def test_loads_by_torch_take_turns_and_others_do_not_wait_for_them(
+    loading: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    third, end = asyncio.Event(), asyncio.Event()
+
+    async def load(model: Model, folder: Path) -> None:
+        begun.append(folder.name)
+        if folder.name == "three":
+            third.set()
+        await end.wait()
+
+    monkeypatch.setattr("providers.loading.require_weights", lambda model, config: None)
+    for module in ("providers.transformers_chat", "providers.llamacpp"):
+        monkeypatch.setattr(importlib.import_module(module), "load", load)
+    async with asyncio.TaskGroup() as loads:
+        for model in ("one", "two", "three"):
+            loads.create_task(loading.load(model))
+        await third.wait()
+        assert begun == ["one", "three"]
+        end.set()
+    assert begun == ["one", "three", "two"]
 
 
 @pytest.mark.parametrize("named", MODULES)

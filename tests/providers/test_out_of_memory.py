@@ -15,13 +15,14 @@ import transformers
 from llama_cpp import llama_cpp
 
 from llmux.errors import InsufficientVram, LoadFailed
-from providers import llamacpp, transformers_asr, transformers_chat
+from providers import llama_log, llamacpp, transformers_asr, transformers_chat
 from providers.hibari import HibariSpeech
 from providers.leased import Leased
 from providers.runtime import ChatRuntime, Piece, Sampling
 from providers.worker import Worker
+from tests import checkpoints
 from tests.gateway import ROOT
-from tests.providers.test_transformers_chat import model, write_tiny_model
+from tests.providers.test_transformers_chat import model
 from vram.arbiter import Arbiter
 from vram.device import Reading
 from vram.ledger import Ledger
@@ -33,7 +34,7 @@ BRIEF = Sampling(max_tokens=2, temperature=0)
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
-    write_tiny_model(folder)
+    checkpoints.write_plain(folder)
     return folder
 
 
@@ -57,7 +58,7 @@ FAILURES = [absurd, exhausted, uncreated]
 
 @pytest.mark.parametrize(
     ("name", "spare_mb", "context"),
-    [("smollm2", 40, 2048), ("smollm2", 140, 8192), ("whisper", 150, 2048)],
+    [("smollm2", 70, 2048), ("smollm2", 140, 8192), ("whisper", 150, 2048)],
     ids=["llama.cpp's weights", "llama.cpp's context", "transformers' weights"],
 )
 def test_a_load_in_a_process_without_memory_is_a_memory_error(
@@ -124,7 +125,7 @@ async def test_llama_cpp_answers_or_is_out_of_memory(demo_models: Path, monkeypa
     real = llama_cpp.llama_decode
 
     def decode(*_: Any) -> int:
-        llamacpp._log(llamacpp._ERROR, b"cudaMalloc failed: out of memory\n", None)
+        llama_log._log(llama_log._ERROR, b"cudaMalloc failed: out of memory\n", None)
         return -2
 
     file = "SmolLM2-135M-Instruct.Q4_1.gguf"

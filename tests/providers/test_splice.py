@@ -35,13 +35,14 @@ def test_no_step_is_more_than_a_factor_of_two(speed: float) -> None:
     assert np.prod(tempos) == pytest.approx(speed)
 
 
-def test_a_piece_begins_and_ends_at_zero_and_is_followed_by_a_pause() -> None:
+def test_a_piece_begins_and_ends_at_zero_and_comes_after_a_pause() -> None:
     piece = spliceable(np.ones(RATE, dtype=np.float32), RATE, pause_s=PAUSE_S)
 
-    assert piece[0] == 0
+    assert piece[-1] == 0
     assert np.max(np.abs(np.diff(piece))) < 0.02
     assert len(piece) == RATE + int(PAUSE_S * RATE)
-    assert not piece[RATE:].any()
+    assert not piece[:-RATE].any()
+    assert piece[-RATE] == 0
     assert piece.dtype == np.float32
 
 

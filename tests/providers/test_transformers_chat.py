@@ -11,45 +11,19 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+from bench.smollm2 import safetensors_folder
 from llmux.config import Model
 from llmux.errors import ContextLengthExceeded, InvalidRequest, LoadFailed, WeightsMissing
 from providers import dialect, transformers_chat
 from providers.runtime import ChatRuntime, Piece, Sampling
 from providers.transformers_chat import TransformersChat
+from tests import checkpoints
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CONTEXT = 600
-TEMPLATE = "{% for message in messages %}<|start|>{{ message.content }}<|end|>{% endfor %}<|start|>"
-
-
-def write_tiny_model(folder: Path, *, template: str | None = TEMPLATE) -> None:
-    """Two layers over a vocabulary of bytes."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ("<|start|>", "<|end|>")])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|start|>", eos_token="<|end|>")
-    fast.chat_template = template
-    fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=258,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=CONTEXT,
-        initializer_range=0.5,
-        bos_token_id=256,
-        eos_token_id=257,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
 
 
 def model(**more: Any) -> Model:
@@ -61,7 +35,7 @@ def model(**more: Any) -> Model:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
-    write_tiny_model(folder)
+    checkpoints.write_plain(folder)
     return folder
 
 
@@ -82,7 +56,7 @@ def text(pieces: list[Piece]) -> str:
 
 async def test_it_is_a_chat_runtime_described_by_its_tokenizer(runtime: TransformersChat) -> None:
     assert isinstance(runtime, ChatRuntime)
-    assert runtime.chat_template == TEMPLATE
+    assert runtime.chat_template == checkpoints.PLAIN_TEMPLATE
     assert runtime.special_tokens == {"bos_token": "<|start|>", "eos_token": "<|end|>"}
     assert set(runtime.control_tokens) == {"<|start|>", "<|end|>"}
     assert runtime.context == CONTEXT, "the default asks for more than the model was trained with"
@@ -94,12 +68,33 @@ async def test_greedy_is_what_transformers_says(runtime: TransformersChat, tiny:
     assert len(tokens) > transformers_chat._BATCH
     reference = LlamaForCausalLM.from_pretrained(tiny)
     said = reference.generate(torch.tensor([tokens]), do_sample=False, max_new_tokens=20)[0, len(tokens) :].tolist()
-    picked = runtime._tokens(tokens, Sampling(temperature=0), threading.Event())
+    picked = runtime._tokens(tokens, None, Sampling(temperature=0), threading.Event())
     assert [next(picked) for _ in said] == said
 
 
+async def test_smollm2_answers_as_transformers_does(demo_models: Path) -> None:
+    folder = safetensors_folder(demo_models)
+    loaded = await transformers_chat.load(model(context=1024), folder)
+    try:
+        prompt = dialect.render(
+            [{"role": "user", "content": "Where is the Eiffel Tower?"}],
+            template=loaded.chat_template,
+            special_tokens=loaded.special_tokens,
+            control_tokens=loaded.control_tokens,
+        )
+        pieces = await answer(loaded, prompt, Sampling(temperature=0, max_tokens=16))
+        library = AutoModelForCausalLM.from_pretrained(folder)
+        tokens = loaded._tokenize(prompt)
+        said = library.generate(torch.tensor([tokens]), do_sample=False, max_new_tokens=16)[0, len(tokens) :]
+        assert text(pieces) == loaded._tokenizer.decode(said).removesuffix("<|im_end|>")
+        assert "Paris" in text(pieces)
+        assert pieces[-1].prompt_tokens == len(tokens)
+    finally:
+        await loaded.close()
+
+
 async def test_it_stops_at_the_end_of_the_turn(runtime: TransformersChat, monkeypatch: pytest.MonkeyPatch) -> None:
-    picked = runtime._tokens(runtime._tokenize("Hello"), Sampling(temperature=0), threading.Event())
+    picked = runtime._tokens(runtime._tokenize("Hello"), None, Sampling(temperature=0), threading.Event())
     first = next(picked)
     monkeypatch.setattr(runtime, "_ends", {first})
     assert await answer(runtime, "Hello", Sampling(temperature=0)) == [Piece("", 1, 5, "stop")]
@@ -150,11 +145,11 @@ async def test_cancelling_stops_within_the_prompt(runtime: TransformersChat, mon
     steps: list[int] = []
     step = runtime._step
 
-    def slow(tokens: list[int], cache: Any) -> Any:
-        steps.append(len(tokens))
+    def slow(cache: Any, input_ids: Any) -> Any:
+        steps.append(input_ids.shape[1])
         stepped.set()
         cancelled.wait()
-        return step(tokens, cache)
+        return step(cache, input_ids=input_ids)
 
     monkeypatch.setattr(runtime, "_step", slow)
     task = asyncio.create_task(answer(runtime, "x" * 590, Sampling()))
@@ -174,7 +169,7 @@ async def test_control_tokens_of_the_client_stay_text(runtime: TransformersChat)
         control_tokens=runtime.control_tokens,
     )
     tokens = runtime._tokenize(prompt)
-    assert [token for token in tokens if token >= 256] == [256, 257, 256]
+    assert [token for token in tokens if token >= 257] == [257, 258, 257]
 
 
 # Loading
@@ -186,23 +181,23 @@ async def test_a_folder_that_is_not_there_is_weights_missing(tmp_path: Path) -> 
 
 
 async def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
-    write_tiny_model(tmp_path, template=None)
+    checkpoints.write_plain(tmp_path, template=None)
     with pytest.raises(LoadFailed, match="maker/tiny has no chat template"):
         await transformers_chat.load(model(), tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["config.json", "model.safetensors", "tokenizer.json"])
 async def test_damaged_files_are_refused_without_a_path(tmp_path: Path, damage: str) -> None:
-    write_tiny_model(tmp_path)
+    checkpoints.write_plain(tmp_path)
     (tmp_path / damage).write_bytes((tmp_path / damage).read_bytes()[:100])
-    with pytest.raises(LoadFailed, match="transformers cannot load maker/tiny") as refused:
+    with pytest.raises(LoadFailed, match="maker/tiny") as refused:
         await transformers_chat.load(model(), tmp_path)
     assert str(tmp_path) not in str(refused.value)
 
 
 async def test_the_models_own_defaults_are_used(tmp_path: Path) -> None:
-    write_tiny_model(tmp_path)
-    (tmp_path / "generation_config.json").write_text(json.dumps({"do_sample": True, "top_k": 1, "eos_token_id": [257]}))
+    checkpoints.write_plain(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"do_sample": True, "top_k": 1, "eos_token_id": [258]}))
     loaded = await transformers_chat.load(model(context=256), tmp_path)
     try:
         first, again = [text(await answer(loaded, "Hello", Sampling(max_tokens=8))) for _ in range(2)]

@@ -61,10 +61,11 @@ def test_weights_count_at_the_types_they_will_have_in_memory(tmp_path: Path) -> 
         fp16=("F16", 1000),
         fp32=("F32", 1000),  # loaded as a 16-bit type
         fp8=("F8_E4M3", 1000),
+        fp8_scale_inv=("F32", 1000),  # belongs to the line above, and stays
         mxfp4_blocks=("U8", 1000),
     )
 
-    assert predicted(transformers(tmp_path, {})).weights_bytes == 4500
+    assert predicted(transformers(tmp_path, {})).weights_bytes == 5500
 
 
 def test_heads_that_transformers_does_not_load_do_not_count(tmp_path: Path) -> None:
@@ -129,6 +130,12 @@ def test_linear_attention_keeps_a_state_of_one_size_whatever_the_context(tmp_pat
         assert cache_bytes(tmp_path, {"text_config": QWEN}, context) == 3 * state + context * (2 * 4 * 256 * 2)
 
 
+def test_a_step_of_a_prompt_writes_one_layers_keys_and_values_out_for_every_head(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "model.safetensors", a=("BF16", 2))
+    working = predicted(transformers(tmp_path, QWEN, context=32_768, sequences=3)).working_bytes
+    assert working - WORKING_BYTES["transformers"] == 32_768 * (2 * 16 * 256 * 2)
+
+
 def test_speech_models_have_no_cache_that_grows_with_a_context(tmp_path: Path) -> None:
     assert cache_bytes(tmp_path, {"d_model": 512}, 0) == 0
 
@@ -175,7 +182,7 @@ def test_the_projector_is_added(tmp_path: Path) -> None:
 
     prediction = predicted(Files("llama.cpp", (model,), projector=projector))
 
-    assert prediction == Prediction(320, 0, 96, WORKING_BYTES["llama.cpp"])
+    assert prediction == Prediction(320, 0, 96, WORKING_BYTES["llama.cpp"] + 500_000_000)
 
 
 @pytest.mark.parametrize(

@@ -1027,6 +1027,16 @@ def test_a_model_that_runs_out_of_memory_while_it_serves_is_granted_to_nobody_an
     assert stage.granted == [first, second, waiting]
 
 
+def test_what_ran_out_of_memory_beside_a_pinned_model_is_served_again_with_what_can_be_had() -> None:
+    stage = Stage("llm 9", model("asr 4", pinned=True))
+    stage.use("asr 4")
+    stage.run_out_of_memory(stage.request("llm 9"))
+
+    assert stage.beliefs.bytes["llm 9"] == 99 * GB // 10
+    assert stage.request("llm 9") in stage.granted
+    assert stage.moves == ["load llm 9", "unload llm 9", "load llm 9"]
+
+
 def test_what_ran_out_of_memory_beside_others_gets_more_than_was_free_next_time() -> None:
     stage = Stage("llm 9", "asr 4")
     stage.use("asr 4")

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 
 import { connection, SettingError } from '../connection.js'
 
-const of = (url, more = {}) => connection({ DATABASE_URL: url, ...more })
+const of = (url) => connection({ DATABASE_URL: url })
 const PLAIN = 'postgresql://user:p%40ss@db.example:6543/name'
 
 test('whom to reach, without the password', () => {
@@ -42,11 +42,6 @@ test('times are in UTC, and tables in the schema', () => {
 
 test('a connection is encrypted as libpq would have it', () => {
   assert.match(String(of(`${PLAIN}?sslmode=require`).pool.connectionString), /sslmode=require&uselibpqcompat=true/)
-})
-
-test('what prisma-client-py was given as datasource goes before', () => {
-  const sources = JSON.stringify([{ name: 'client', url: 'postgresql://a@reader.example/b' }])
-  assert.equal(of(PLAIN, { OVERWRITE_DATASOURCES: sources }).target.host, 'reader.example')
 })
 
 for (const [name, url] of [

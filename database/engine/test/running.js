@@ -2,15 +2,20 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFile } from 'node:fs/promises'
+import { mkdtemp, readFile } from 'node:fs/promises'
+import { request } from 'node:http'
 import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { pipeline } from 'node:stream/promises'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
 import pg from 'pg'
 
 const path = (name) => fileURLToPath(new URL(name, import.meta.url))
-export const TOKEN = 'the token of the tests'
-
+export const MAIN = path('../main.js')
 /** @returns {string} */
 export function databaseUrl() {
   const url = process.env.DATABASE_URL
@@ -40,47 +45,58 @@ export async function tables(schema) {
   return url.href
 }
 
-/** The program, as prisma-client-py starts it. */
+/** @returns {Promise<string>} the path of a socket that nobody has */
+export const freeSocket = async () => join(await mkdtemp(join(tmpdir(), 'query-engine-')), 'socket')
+
+/**
+ * A request through a Unix socket.
+ *
+ * @param {string} socketPath
+ * @param {import('node:http').RequestOptions} options
+ * @param {string | AsyncIterable<Uint8Array>} [body]
+ */
+export async function ask(socketPath, options, body = '') {
+  const sent = request({ socketPath, ...options })
+  const answered = once(sent, 'response')
+  pipeline(typeof body === 'string' ? [body] : body, sent).catch(() => {})
+  const [response] = await answered
+  const status = /** @type {number} */ (response.statusCode)
+  return { status, text: () => text(response), json: async () => JSON.parse(await text(response)) }
+}
+
+/** The program, as it is started for LiteLLM. */
 export class Running {
-  /** @param {string} url of the database @param {NodeJS.ProcessEnv} [environment] */
-  static async start(url, environment = {}) {
-    const port = await freePort()
-    const running = new Running(port, url, environment)
-    while (!(await running.isReady())) if (running.process.exitCode !== null) throw new Error(running.printed)
+  /** @param {string} url of the database @param {{ schema?: string }} [given] */
+  static async start(url, { schema = path('schema.prisma') } = {}) {
+    const running = new Running(await freeSocket(), url, schema)
+    while (!(await running.isReady())) {
+      if (running.process.exitCode !== null) throw new Error(running.printed)
+      await delay(5)
+    }
     return running
   }
 
-  constructor(port, url, environment) {
-    this.port = port
+  constructor(socket, url, schema) {
+    this.socket = socket
     this.printed = ''
-    this.process = spawn(path('../query-engine'), ['-p', `${port}`, '--enable-metrics', '--enable-raw-queries'], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: {
-        ...process.env,
-        LLMUX_NODE: process.execPath,
-        LLMUX_ENGINE_TOKEN: TOKEN,
-        PRISMA_DML_PATH: path('schema.prisma'),
-        DATABASE_URL: url,
-        ...environment,
-      },
+    this.process = spawn(process.execPath, [MAIN, socket, schema], {
+      stdio: 'pipe',
+      env: { ...process.env, DATABASE_URL: url },
     })
     for (const stream of [this.process.stdout, this.process.stderr]) stream.on('data', (text) => (this.printed += text))
   }
 
   async isReady() {
     return this.request('GET', '/status').then(
-      ({ ok }) => ok,
+      ({ status }) => status === 200,
       () => false,
     )
   }
 
-  /** @param {string} method @param {string} where @param {unknown} [body] @param {Record<string, string>} [headers] */
-  request(method, where, body, headers = {}) {
-    return fetch(`http://127.0.0.1:${this.port}${where}`, {
-      method,
-      body: body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body),
-      headers: { Authorization: `Bearer ${TOKEN}`, ...headers },
-    })
+  /** @param {string} method @param {string} path @param {unknown} [body] @param {Record<string, string>} [headers] */
+  request(method, path, body, headers = {}) {
+    const sent = typeof body === 'string' ? body : JSON.stringify(body)
+    return ask(this.socket, { method, path, headers }, sent)
   }
 
   /** @param {string} query GraphQL @param {string} [transaction] @returns {Promise<any>} the answer */

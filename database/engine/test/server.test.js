@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict'
-import { execFile, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { request } from 'node:http'
+import { stat } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 
-import { freePort, Running, tables, TOKEN } from './running.js'
+import { ask, freeSocket, MAIN, Running, tables } from './running.js'
 
 /** @type {string} */
 let url
@@ -19,41 +18,12 @@ before(async () => {
 })
 after(() => engine.stop())
 
-const program = fileURLToPath(new URL('../query-engine', import.meta.url))
-
-/** A request with headers that fetch would not send. */
-async function status(headers, method = 'GET', path = '/status') {
-  const sent = request({ host: '127.0.0.1', port: engine.port, method, path, headers }).end()
-  const [response] = await once(sent, 'response')
-  response.resume()
-  return response.statusCode
-}
-
-const bearer = { Authorization: `Bearer ${TOKEN}` }
-
 test('it is there', async () => {
   assert.deepEqual(await (await engine.request('GET', '/status')).json(), { status: 'ok' })
 })
 
-for (const [name, headers, expected] of [
-  ['the token', bearer, 200],
-  ['no token', {}, 401],
-  ['a wrong token', { Authorization: 'Bearer wrong' }, 401],
-  ['the token, but for its end', { Authorization: `Bearer ${TOKEN.slice(0, -1)}` }, 401],
-  ['the token in another scheme', { Authorization: TOKEN }, 401],
-  ['the name of this machine', { ...bearer, Host: 'localhost' }, 403],
-  ['a name that resolves to this machine', { ...bearer, Host: 'rebound.example' }, 403],
-  ['a browser of any origin', { ...bearer, Origin: 'http://127.0.0.1' }, 403],
-  ['a browser without an origin', { ...bearer, Origin: 'null' }, 403],
-  ['a browser that says nothing of one', { ...bearer, 'Sec-Fetch-Site': 'cross-site' }, 403],
-]) {
-  test(`${name}: ${expected}`, async () => assert.equal(await status(headers), expected))
-}
-
-test('no route answers without the token', async () => {
-  for (const path of ['/', '/transaction/start', '/transaction/x/commit', '/transaction/x/rollback', '/nowhere']) {
-    assert.equal(await status({}, 'POST', path), 401)
-  }
+test('its socket is for its user alone', async () => {
+  assert.equal((await stat(engine.socket)).mode & 0o777, 0o600)
 })
 
 test('what is nowhere is 404', async () => {
@@ -69,27 +39,16 @@ test('a body without end is 413', async () => {
   async function* endless() {
     for (;;) yield chunk
   }
-  const sent = fetch(`http://127.0.0.1:${engine.port}/`, {
-    method: 'POST',
-    headers: bearer,
-    body: endless(),
-    duplex: 'half',
-  })
-  assert.equal(
-    await sent.then(
-      ({ status }) => status,
-      () => 413,
-    ),
-    413,
-  )
+  const { status } = await ask(engine.socket, { method: 'POST', path: '/' }, endless())
+  assert.equal(status, 413)
   assert.ok(await engine.isReady())
 })
 
 test('who hangs up in the middle of a body ends nothing', async () => {
-  const socket = connect(engine.port, '127.0.0.1')
+  const socket = connect(engine.socket)
   await once(socket, 'connect')
   socket.write(
-    `POST / HTTP/1.1\r\nHost: 127.0.0.1:${engine.port}\r\nAuthorization: Bearer ${TOKEN}\r\nContent-Length: 100\r\n\r\n{`,
+    'POST / HTTP/1.1\r\nHost: query-engine\r\nContent-Length: 100\r\n\r\n{',
   )
   socket.destroy()
   assert.ok(await engine.isReady())
@@ -116,22 +75,13 @@ for (const [name, query] of [
   })
 }
 
-test('a version, without a database or a token', async () => {
-  const { stdout } = await promisify(execFile)(program, ['--version'], {
-    env: { ...process.env, LLMUX_NODE: process.execPath },
-  })
-  assert.match(stdout, /^query-engine [0-9a-f]{40}\n$/)
+test('without a connection string it does not start, and says why', async () => {
+  await assert.rejects(Running.start(''), /connection string/)
 })
 
-for (const [name, environment, reason] of [
-  ['a token', { LLMUX_ENGINE_TOKEN: '' }, /LLMUX_ENGINE_TOKEN/],
-  ['a schema', { PRISMA_DML_PATH: '' }, /PRISMA_DML_PATH/],
-  ['a connection string', { DATABASE_URL: '' }, /connection string/],
-]) {
-  test(`without ${name} it does not start, and says why`, async () => {
-    await assert.rejects(Running.start(url, environment), reason)
-  })
-}
+test('without a schema it does not start, and says why', async () => {
+  await assert.rejects(Running.start(url, { schema: '/nowhere/schema.prisma' }), /ENOENT/)
+})
 
 for (const signal of /** @type {NodeJS.Signals[]} */ (['SIGTERM', 'SIGINT'])) {
   test(`${signal} ends it with 0, and its connections with it`, async () => {
@@ -154,28 +104,17 @@ test('a query that runs is answered before it ends', async () => {
   assert.equal((await running).length, 1)
 })
 
-test('it ends when its parent ends', async () => {
-  const port = await freePort()
-  const environment = { ...process.env, LLMUX_NODE: process.execPath, DATABASE_URL: url, LLMUX_ENGINE_TOKEN: TOKEN }
+test('it ends when its parent is killed', async () => {
+  const socket = await freeSocket()
   const schema = fileURLToPath(new URL('schema.prisma', import.meta.url))
-  const parent = spawn('sh', ['-c', `"$0" -p ${port} & echo $!; wait`, program], {
-    env: { ...environment, PRISMA_DML_PATH: schema },
+  const started = `require('child_process').spawn(process.execPath, process.argv.slice(1), { stdio: ['pipe', 'ignore', 'inherit'] })`
+  const parent = spawn(process.execPath, ['-e', started, MAIN, socket, schema], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { ...process.env, DATABASE_URL: url },
   })
-  const [child] = await once(parent.stdout, 'data')
-  const answers = () =>
-    fetch(`http://127.0.0.1:${port}/status`, { headers: bearer }).then(
-      () => true,
-      () => false,
-    )
+  const ended = once(parent.stderr.resume(), 'end') // when nobody holds its other end
+  const answers = () => ask(socket, { path: '/status' }).then(Boolean, () => false)
   while (!(await answers()));
   parent.kill('SIGKILL')
-  while (await answers());
-  const lives = () => {
-    try {
-      return process.kill(Number(child), 0)
-    } catch {
-      return false
-    }
-  }
-  while (lives());
+  await ended
 })

@@ -1,0 +1,23 @@
+"""How often text is sent: as smoothly as one can read it, and no oftener.
+
+Each piece costs the event loop about a millisecond (LiteLLM's streaming; docs/measurements.md), and on a machine with
+no cores to spare the model waits for it. So what a fast model writes within a moment goes as one piece.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from providers.runtime import Piece
+
+INTERVAL_S = 0.04
+"""Between two pieces, at least: 25 a second, as in a film."""
+
+
+def paced(pieces: Iterable[Piece], now: Callable[[], float] = time.monotonic) -> Iterator[Piece]:
+    """The same text and tokens: the first piece at once, the others joined until `INTERVAL_S` after the one before."""
+    text, tokens, sent_s = "", 0, float("-inf")
+    for piece in pieces:
+        text, tokens = text + piece.text, tokens + piece.tokens
+        if piece.finish_reason is not None or now() - sent_s >= INTERVAL_S:
+            yield Piece(text, tokens, piece.prompt_tokens, piece.finish_reason)
+            text, tokens, sent_s = "", 0, now()

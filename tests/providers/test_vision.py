@@ -1,0 +1,97 @@
+"""How a tiny Qwen3.5 takes its images, through transformers."""
+
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from llmux.config import Model
+from llmux.errors import ContextLengthExceeded, InvalidRequest
+from providers import transformers_chat
+from providers.transformers_chat import TransformersChat
+from tests import checkpoints
+from tests.pictures import picture
+from tests.qwen import GREEDY, SEEN, answer, asked, text
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def model(**more: Any) -> Model:
+    return Model.model_validate(
+        {
+            "task": "llm",
+            "runtime": "transformers",
+            "weights": "maker/tiny",
+            "estimate": "1 MB",
+            "context": 2048,
+            "capabilities": ["vision"],
+            **more,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("qwen")
+    checkpoints.write_qwen(folder)
+    return folder
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def runtime(folder: Path) -> AsyncIterator[TransformersChat]:
+    loaded = await transformers_chat.load(model(), folder)
+    yield loaded
+    await loaded.close()
+
+
+async def test_each_image_stands_where_the_prompt_names_it(runtime: TransformersChat) -> None:
+    prompt = asked(f"{SEEN} or {SEEN}")
+    red, blue = picture(1), picture(2)
+    said = {text(await answer(runtime, prompt, order)) for order in ((red, blue), (blue, red), (red, red))}
+    assert len(said) == 3
+
+
+async def test_a_large_image_is_made_smaller_as_llama_cpp_does(runtime: TransformersChat) -> None:
+    seen = runtime._vision.see(runtime._tokenize(SEEN), [picture(0, 4000, 3000)])
+    assert 3900 < len(seen.tokens) <= 4096 + 2
+
+
+async def test_images_beyond_the_context_are_refused_with_both_numbers(runtime: TransformersChat) -> None:
+    with pytest.raises(ContextLengthExceeded, match=r"has 20\d\d tokens.*2048"):
+        await answer(runtime, asked(SEEN * 2), [picture(0, 1024, 1024)] * 2)
+
+
+@pytest.mark.parametrize("named", [0, 2])
+async def test_a_prompt_that_does_not_name_each_image_is_refused(runtime: TransformersChat, named: int) -> None:
+    with pytest.raises(InvalidRequest, match="does not name each image once"):
+        await answer(runtime, asked(SEEN * named), [picture(0)])
+
+
+async def test_an_image_three_pixels_high_is_no_image_of_three_channels(runtime: TransformersChat) -> None:
+    wide, high = (runtime._vision.see(runtime._tokenize(SEEN), [picture(0, *size)]) for size in ((3, 300), (300, 3)))
+    assert [grid.tolist() for grid in wide.grids] == [[1, *reversed(grid.tolist()[1:])] for grid in high.grids]
+
+
+async def test_an_image_like_a_thread_is_refused(runtime: TransformersChat) -> None:
+    with pytest.raises(InvalidRequest, match="too narrow"):
+        await answer(runtime, asked(SEEN), [picture(0, 1, 300)])
+
+
+async def test_a_request_that_is_gone_looks_at_no_further_image(
+    runtime: TransformersChat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Any] = []
+    cancelled = threading.Event()
+    look = runtime._model.get_image_features
+
+    def slow(pixels: Any, grid: Any) -> Any:
+        looked.append(grid)
+        cancelled.set()
+        return look(pixels, grid)
+
+    monkeypatch.setattr(runtime._model, "get_image_features", slow)
+    assert list(runtime._generate(asked(SEEN * 2), GREEDY, [picture(0)] * 2, cancelled)) == []
+    assert len(looked) == 1
