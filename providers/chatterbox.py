@@ -17,6 +17,7 @@ What chatterbox-tts 0.1.7 does wrong, and is put right here:
 - The first resampling compiles for many seconds.
 """
 
+import asyncio
 import gc
 import importlib
 import importlib.util
@@ -120,8 +121,8 @@ class ChatterboxSpeech:
     async def synthesize(
         self, text: str, *, voice: str | Clip, speed: float, options: Mapping[str, Any]
     ) -> AsyncGenerator[Samples, None]:
-        manner = self._manner(text, voice, options)
-        said = pieces(in_words(plain(text, manner.language), manner.language))
+        manner = await asyncio.to_thread(self._manner, text, voice, options)  # what tells languages is slow at first
+        said = await asyncio.to_thread(_said, text, manner.language)
         if not said:
             yield silence(SAMPLE_RATE)
         jobs = (partial(self._speak, piece, voice, speed, manner, number) for number, piece in enumerate(said))
@@ -209,6 +210,10 @@ async def load(model: Model, folder: Path) -> ChatterboxSpeech:
         await worker.close()
         raise
     return ChatterboxSpeech(worker, tts, model, languages)
+
+
+def _said(text: str, language: str) -> list[str]:
+    return pieces(in_words(plain(text, language), language))
 
 
 def voices(clips: Mapping[str, Clip]) -> Sequence[str]:
