@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
@@ -28,6 +28,10 @@ _SPEEDS = (0.25, 4.0)
 
 _OPTIONS = ("cfg_weight", "exaggeration", "language", "seed", "temperature")
 """Fields beyond OpenAI's that a runtime may know."""
+
+
+_CHUNK_BYTES = 65_536
+"""At most this is sent at one time: so much, times a number, is kept for a client that reads slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +136,14 @@ async def _encoded(
     pieces = runtime.synthesize(wanted.text, voice=voice, speed=wanted.speed, options=wanted.options)
     async with aclosing(pieces):
         async for samples in pieces:
-            if chunk := await asyncio.to_thread(encoder.encode, samples):
+            for chunk in _chunks(await asyncio.to_thread(encoder.encode, samples)):
                 yield chunk
-    if chunk := await asyncio.to_thread(encoder.finish):
+    for chunk in _chunks(await asyncio.to_thread(encoder.finish)):
         yield chunk
+
+
+def _chunks(sound: bytes) -> Iterator[bytes]:
+    return (sound[start : start + _CHUNK_BYTES] for start in range(0, len(sound), _CHUNK_BYTES))
 
 
 async def _with_first(first: bytes, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -29,6 +29,7 @@ class Hum:
         self.asked: dict[str, Any] = {}
         self.spoken = 0
         self.fails_after: int | None = None
+        self.word_s = 0.1
 
     async def synthesize(
         self, text: str, *, voice: str | Clip, speed: float, options: Mapping[str, Any]
@@ -38,7 +39,8 @@ class Hum:
             if self.spoken == self.fails_after:
                 raise LoadFailed("the voice broke")
             self.spoken += 1
-            yield (0.5 * np.sin(2 * np.pi * 220 * np.arange(2_400) / 24_000)).astype(np.float32)
+            moments = np.arange(int(self.word_s * 24_000)) / 24_000
+            yield (0.5 * np.sin(2 * np.pi * 220 * moments)).astype(np.float32)
 
     async def close(self) -> None: ...
 
@@ -100,6 +102,15 @@ async def test_the_first_sound_leaves_before_the_last_is_spoken(provider: Speech
 
     assert lent.runtime.spoken == 1
     await answer.chunks.aclose()
+
+
+async def test_a_long_piece_leaves_in_bounded_chunks(provider: SpeechProvider, lent: Lent) -> None:
+    lent.runtime.word_s = 10
+    answer = await provider.speak("hum", {"input": "long", "response_format": "pcm"})
+    chunks = [chunk async for chunk in answer.chunks]
+
+    assert max(map(len, chunks)) <= 65_536
+    assert sum(map(len, chunks)) == 10 * 24_000 * 2
 
 
 async def test_who_stops_listening_gives_the_model_back(provider: SpeechProvider, lent: Lent) -> None:
