@@ -181,6 +181,7 @@ class Settings(_Section):
     budget: Budget = None
     models_dir: Path = Path("models")
     state_dir: Path = Path("state")
+    voices_dir: Path = Path("voices")
     database: Literal["embedded", "external", "none"] = "embedded"
     open_routes: tuple[str, ...] = ()
     cors_origins: tuple[Annotated[str, BeforeValidator(_parse_origin)], ...] = ()
@@ -238,6 +239,10 @@ class Config:
     @property
     def state_dir(self) -> Path:
         return self._beside(self.settings.state_dir)
+
+    @property
+    def voices_dir(self) -> Path:
+        return self._beside(self.settings.voices_dir)
 
     def _beside(self, path: Path) -> Path:
         """Relative paths are relative to the configuration file."""

@@ -37,7 +37,7 @@ from llmux.routes import key_of, routes, tell
 from llmux.secrets import write_private
 from llmux.surface import Surface
 from llmux.waiting import Waiting
-from providers import litellm_audio
+from providers import litellm_audio, voices
 from providers.chat import ChatProvider
 from providers.leased import Leased
 from providers.runtime import Runtime
@@ -68,7 +68,10 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     metrics.watch(arbiter.snapshot)
     leased = Leased(arbiter, request_s=settings.limits.request_s)
     litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased, settings)}]
-    litellm_audio.install(TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits))
+    clips = voices.read(config.voices_dir)
+    litellm_audio.install(
+        TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits, clips)
+    )
     names = [entry["model_name"] for entry in config.litellm["model_list"]]
     litellm.callbacks.append(
         Admission(config, arbiter, may_use, [name for name in names if name not in config.virtual])
@@ -78,7 +81,7 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     has_database = settings.database != "none"
     if not has_database:
         proxy_server.user_custom_auth = authentication(master_key, KeyFile(config.state_dir))
-    own = routes(arbiter, config, metrics, may_use, names, started_s=int(time.time()))
+    own = routes(arbiter, config, metrics, may_use, names, clips, started_s=int(time.time()))
     app.router.routes[:0] = [*own.routes, *performance_route(leased, config).routes]
     app.add_exception_handler(LlmuxError, tell)
     litellm.require_auth_for_metrics_endpoint = False  # our /metrics asks for any key, LiteLLM's for its admin's

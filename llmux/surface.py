@@ -23,6 +23,8 @@ ROUTES = (
     "/v1/messages",
     "/v1/audio/transcriptions",
     "/v1/audio/speech",
+    "/v1/audio/voices",
+    "/v1/audio/models",
 )
 
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import httpx
 import litellm
+from litellm.integrations.custom_logger import CustomLogger
 from litellm.types.llms.openai import HttpxBinaryResponseContent
 from litellm.types.utils import TranscriptionResponse
 from pydantic import PrivateAttr
@@ -60,6 +61,17 @@ class SpeechStream(HttpxBinaryResponseContent):
         await self._over.wait()
         if self._error is not None:
             raise self._error
+
+
+class TrueType(CustomLogger):
+    """Gives speech its own content type: LiteLLM's route knows those of sound alone, and not that of events."""
+
+    async def async_post_call_response_headers_hook(
+        self, data: Any, user_api_key_dict: Any, response: Any, *_: Any, **__: Any
+    ) -> dict[str, str] | None:
+        if not isinstance(response, SpeechStream):
+            return None
+        return {"content-type": response.response.headers["content-type"]}
 
 
 class Transcription(Response):
@@ -120,6 +132,7 @@ def install(transcription: TranscriptionProvider, speech: SpeechProvider) -> Non
             return _Heard(await transcription.transcribe(physical, kwargs["file"].read(), kwargs))
 
     litellm.atranscription, litellm.aspeech = dispatch_transcription, dispatch_speech
+    litellm.callbacks.append(TrueType())
 
 
 _in_progress: set[asyncio.Task[Any]] = set()

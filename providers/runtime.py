@@ -135,18 +135,36 @@ class TranscriptionRuntime(Runtime, Protocol):
         """Segments in order, each as soon as it is known. language None: detect, or the model's default."""
 
 
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A recording whose voice can be taken over.
+
+    path: of the recording, which the runtime reads
+    language: ISO 639-1 code of what that voice speaks where nobody says otherwise
+    """
+
+    name: str
+    path: str
+    language: str | None = None
+
+
 @runtime_checkable
 class SpeechRuntime(Runtime, Protocol):
     """Speech synthesis.
 
     sample_rate: what `synthesize` yields, in Hz
     voices: names it answers to beside "default"
+    clones: whether it speaks with the voice of a Clip
     """
 
     sample_rate: int
     voices: Sequence[str]
+    clones: bool
 
     def synthesize(
-        self, text: str, *, voice: str, speed: float, options: Mapping[str, Any]
+        self, text: str, *, voice: str | Clip, speed: float, options: Mapping[str, Any]
     ) -> AsyncGenerator[Samples, None]:
-        """Sound piece by piece, the first as early as possible."""
+        """Sound piece by piece, the first as early as possible, each ready to be followed by the next.
+
+        Raises InvalidRequest before the first piece for options that the model does not take.
+        """

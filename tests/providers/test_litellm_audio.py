@@ -13,7 +13,7 @@ from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from llmux.errors import InvalidAudio, InvalidRequest, LlmuxError
 from llmux.request import begin
 from providers import litellm_audio
-from providers.litellm_audio import SpeechStream, Transcription
+from providers.litellm_audio import SpeechStream, Transcription, TrueType
 from providers.speech import Speech, SpeechProvider
 from providers.transcription import Transcript, TranscriptionProvider
 
@@ -48,6 +48,7 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(litellm, "atranscription", elsewhere)
     monkeypatch.setattr(litellm, "aspeech", elsewhere)
+    monkeypatch.setattr(litellm, "callbacks", [])
     litellm_audio.install(cast(TranscriptionProvider, Ears()), cast(SpeechProvider, Mouth()))
 
 
@@ -73,6 +74,17 @@ async def test_speech_streams_chunk_by_chunk_whatever_size_is_asked_for() -> Non
     assert isinstance(answer, SpeechStream)
     assert answer.response.headers["content-type"] == "audio/mpeg"
     assert [chunk async for chunk in await answer.aiter_bytes(chunk_size=8192)] == [b"mouth", b"hello"]
+
+
+async def test_speech_is_sent_with_its_own_type_and_other_answers_with_theirs() -> None:
+    [callback] = litellm.callbacks
+    assert isinstance(callback, TrueType)
+    events = SpeechStream(Speech("text/event-stream", cast(Any, None)))
+
+    assert await callback.async_post_call_response_headers_hook({}, None, events) == {
+        "content-type": "text/event-stream"
+    }
+    assert await callback.async_post_call_response_headers_hook({}, None, response="other", request_headers={}) is None
 
 
 async def test_another_providers_model_goes_to_litellm() -> None:
