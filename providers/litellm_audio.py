@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import litellm
 from litellm.types.llms.openai import HttpxBinaryResponseContent
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from llmux.config import PROVIDER
 from llmux.request import errors_noted
@@ -41,6 +41,14 @@ class Transcription(Response):
         self._hidden_params: dict[str, Any] = {}
 
 
+class TranscriptionEvents(StreamingResponse):
+    """An answer that is still being made, which LiteLLM's transcription route returns as it is."""
+
+    def __init__(self, chunks: AsyncGenerator[bytes, None], content_type: str) -> None:
+        super().__init__(chunks, media_type=content_type)
+        self._hidden_params: dict[str, Any] = {}
+
+
 def install(transcription: TranscriptionProvider, speech: SpeechProvider) -> None:
     """Put the dispatchers in place. Call once a process."""
     other_transcription, other_speech = litellm.atranscription, litellm.aspeech
@@ -51,7 +59,9 @@ def install(transcription: TranscriptionProvider, speech: SpeechProvider) -> Non
             return await other_transcription(*args, **kwargs)
         with errors_noted():
             answer = await transcription.transcribe(physical, kwargs["file"].read(), kwargs)
-        return Transcription(answer.body, answer.content_type)
+        if isinstance(answer.body, str | dict):
+            return Transcription(answer.body, answer.content_type)
+        return TranscriptionEvents(answer.body, answer.content_type)
 
     async def aspeech(*args: Any, **kwargs: Any) -> Any:
         physical = _physical(kwargs.get("model"))
