@@ -5,6 +5,7 @@ import sys
 
 QUESTIONS = {
     "vram-sim": "Does the scheduler keep its rules, and what does it cost beside others'?",
+    "transcription": "How well and how fast is speech written down, in how much memory?",
     "gpu-vram": "Do predictions hold on a real GPU, and does memory never run out? Needs CUDA.",
 }
 
