@@ -10,6 +10,7 @@ from typing import Any
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth
 
+from hooks.form import complete
 from hooks.permission import Permission
 from llmux.config import Config, Task
 from llmux.errors import InvalidRequest, ModelNotFound, PermissionDenied, WrongTask, of_refusal
@@ -87,6 +88,8 @@ class Admission(CustomLogger):
         self, user_api_key_dict: UserAPIKeyAuth, cache: object, data: dict[str, Any], call_type: str
     ) -> dict[str, Any]:
         with errors_noted():
+            if TASK_OF_CALL.get(call_type) == "asr":
+                complete(data)
             refuse_overrides(data)
             name = data.get("model")
             if not isinstance(name, str) or not name:
@@ -98,7 +101,7 @@ class Admission(CustomLogger):
             if name not in self._other_models:
                 self._admit(name, call_type)
                 current().model = name
-                current().streams = TASK_OF_CALL[call_type] == "llm" and data.get("stream") is True
+                current().streams = TASK_OF_CALL[call_type] != "tts" and data.get("stream") in (True, "true")
         return data
 
     def _admit(self, name: str, call_type: str) -> None:
