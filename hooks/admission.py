@@ -98,14 +98,14 @@ class Admission(CustomLogger):
             if not await self._may_use(user_api_key_dict, name):
                 raise PermissionDenied(f"this key may not use {name}; GET /v1/models lists what it may", param="model")
             refuse_malformed_messages(data.get("messages"))
-            if name not in self._other_models:
+            if self._config.aliases.get(name, name) not in self._other_models:
                 self._admit(name, call_type)
                 current().model = name
                 current().streams = TASK_OF_CALL[call_type] != "tts" and data.get("stream") in (True, "true")
         return data
 
     def _admit(self, name: str, call_type: str) -> None:
-        virtual = self._config.virtual.get(name)
+        virtual = self._config.named(name)
         if virtual is None:
             raise ModelNotFound(f"there is no model {name!r}; GET /v1/models lists the names", param="model")
         model = self._config.settings.models[virtual.physical]

@@ -26,11 +26,15 @@ CONFIG = """\
 model_list:
   - {model_name: Chat, litellm_params: {model: llmux/small}}
   - {model_name: Voice, litellm_params: {model: llmux/voice}}
+  - {model_name: Ears, litellm_params: {model: llmux/ears}}
   - {model_name: Giant, litellm_params: {model: llmux/giant}}
   - {model_name: Cloud, litellm_params: {model: openai/gpt}}
+router_settings:
+  model_group_alias: {tts-1: Voice, gpt-9: Cloud}
 llmux:
   budget: 1 GB
   models:
+    ears: {task: asr, runtime: transformers, weights: org/small, estimate: 1 MB}
     small: {task: llm, runtime: llama.cpp, weights: org/small, file: small.gguf, estimate: 1 MB}
     voice: {task: tts, runtime: hibari, estimate: 1 MB}
     giant: {task: tts, runtime: hibari, estimate: 2 GB}
@@ -98,6 +102,26 @@ async def test_sound_is_no_stream_of_events_whatever_its_client_asks(admission: 
     request = begin()
     await ask(admission, "aspeech", {"model": "Voice", "stream": True})
     assert not request.streams
+
+
+async def test_a_transcription_may_be_a_stream_of_events_and_says_so_in_a_form(admission: Admission) -> None:
+    request = begin()
+    await ask(admission, "transcription", {"model": "Ears", "stream": "true"})
+    assert request.streams
+
+
+async def test_a_transcription_may_name_its_model_in_the_query_string(admission: Admission) -> None:
+    asked = {"url": "http://127.0.0.1/v1/audio/transcriptions?model=Ears"}
+    assert (await ask(admission, "transcription", {"proxy_server_request": asked}))["model"] == "Ears"
+    with pytest.raises(InvalidRequest):
+        await ask(admission, "aspeech", {"proxy_server_request": asked})
+
+
+async def test_an_alias_is_as_good_as_the_name_it_stands_for(admission: Admission) -> None:
+    assert await ask(admission, "aspeech", {"model": "tts-1"})
+    assert await ask(admission, "acompletion", {"model": "gpt-9"})
+    with pytest.raises(WrongTask):
+        await ask(admission, "acompletion", {"model": "tts-1"})
 
 
 async def test_a_model_of_another_provider_passes(admission: Admission) -> None:

@@ -14,6 +14,7 @@ from llmux.errors import InvalidRequest, LoadFailed
 from providers.audio import resample
 from providers.runtime import Samples, Segment, TranscriptionRuntime, Word
 from providers.transformers_asr import TransformersTranscription, later, load
+from tests.cohere import LANGUAGES, save_tiny_cohere
 
 MEETING = "The meeting in London has been moved to Monday morning."
 
@@ -218,62 +219,11 @@ def test_what_is_said_later_has_all_its_times_later() -> None:
 
 # Cohere: the real classes round random weights.
 
-LANGUAGES = ("ar", "de", "el", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "vi", "zh")
-SPECIAL_TOKENS = [
-    "<unk>",
-    "<pad>",
-    "<|endoftext|>",
-    "<|startofcontext|>",
-    "<|startoftranscript|>",
-    "<|emo:undefined|>",
-    "<|pnc|>",
-    "<|nopnc|>",
-    "<|noitn|>",
-    "<|notimestamp|>",
-    "<|nodiarize|>",
-    *(f"<|{language}|>" for language in LANGUAGES),
-]
-
 
 @pytest.fixture(scope="module")
 def cohere_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import torch
-    from tokenizers import Tokenizer, decoders, models
-    from transformers import (
-        CohereAsrConfig,
-        CohereAsrFeatureExtractor,
-        CohereAsrForConditionalGeneration,
-        CohereAsrProcessor,
-        PreTrainedTokenizerFast,
-    )
-
     folder = tmp_path_factory.mktemp("cohere")
-    vocabulary = {token: number for number, token in enumerate([*SPECIAL_TOKENS, "▁", *(f"▁w{n}" for n in range(20))])}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    words.decoder = decoders.Metaspace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words,
-        unk_token="<unk>",
-        pad_token="<pad>",
-        eos_token="<|endoftext|>",
-        additional_special_tokens=SPECIAL_TOKENS[3:],
-    )
-    tiny = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    config = CohereAsrConfig(
-        **tiny,
-        vocab_size=len(vocabulary),
-        max_position_embeddings=32,
-        pad_token_id=vocabulary["<pad>"],
-        eos_token_id=vocabulary["<|endoftext|>"],
-        bos_token_id=vocabulary["<|startoftranscript|>"],
-        decoder_start_token_id=vocabulary["<|startoftranscript|>"],
-        encoder_config={**tiny, "subsampling_conv_channels": 8, "num_mel_bins": 16},
-    )
-    torch.manual_seed(1)
-    network = CohereAsrForConditionalGeneration(config)
-    network.proj_out.bias.data[: len(SPECIAL_TOKENS) + 1] = -100.0  # so that it speaks in words, and does not end
-    network.save_pretrained(folder)
-    CohereAsrProcessor(CohereAsrFeatureExtractor(feature_size=16), tokenizer).save_pretrained(folder)
+    save_tiny_cohere(folder)
     return folder
 
 
