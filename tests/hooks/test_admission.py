@@ -56,6 +56,8 @@ def config(tmp_path: Path) -> Config:
     (tmp_path / "config.yaml").write_text(CONFIG)
     (tmp_path / "models/org/small").mkdir(parents=True)
     (tmp_path / "models/org/small/small.gguf").touch()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "models/org/small" / name).touch()
     return load_config(tmp_path / "config.yaml")
 
 

@@ -1,3 +1,4 @@
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -7,14 +8,17 @@ from starlette.types import Message, Receive, Scope, Send
 
 from llmux.upload import Upload, named
 
-FORM = b'--edge\r\nContent-Disposition: form-data; name="model"\r\n\r\nEars\r\n--edge\r\n%s\r\n\r\n\x00\xff\r\n--edge--\r\n'
+FORM = (
+    b'--edge\r\nContent-Disposition: form-data; name="model"\r\n\r\nEars\r\n'
+    b"--edge\r\n%s\r\n\r\n\x00\xff\r\n--edge--\r\n"
+)
 UNNAMED = b'Content-Disposition: form-data; name="file"'
 
 
 async def arrived(body: bytes, cuts: list[int], path: str = "/v1/audio/transcriptions") -> bytes:
     """What the application reads of a body that comes in pieces."""
     bounds = [0, *sorted(cuts), len(body)]
-    pieces = [body[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    pieces = [body[start:end] for start, end in pairwise(bounds)]
     read = b""
 
     async def receive() -> Message:
