@@ -172,14 +172,14 @@ async def _directly(spoken: Sequence[Spoken], clients: int) -> float:
 
 
 def _cut(spoken: Spoken) -> list[Window]:
-    sound = audio.decode(spoken.file.read_bytes(), _RATE, max_s=3600, block=160 * FRAME)
+    sound = audio.blocks(spoken.file.read_bytes(), _RATE, max_s=3600, size=160 * FRAME)
     return [window for found in windows(sound) for window in found]
 
 
 def mutations(spoken: Sequence[Spoken], config: Path, options: argparse.Namespace) -> bool:
     """Damaged files are heard or refused, memory stays flat, and the gateway lives."""
     chance = random.Random(1)
-    samples = np.concatenate(list(audio.decode(spoken[0].file.read_bytes(), 24_000, max_s=60)))
+    samples = audio.decode(spoken[0].file.read_bytes(), 24_000, max_s=60)
     originals = []
     for encoding in ("wav", "mp3", "opus", "aac", "flac"):
         encoder = audio.Encoder(encoding, 24_000)
@@ -206,9 +206,7 @@ def mutations(spoken: Sequence[Spoken], config: Path, options: argparse.Namespac
 
 def memory(spoken: Sequence[Spoken], config: Path, options: argparse.Namespace) -> bool:
     """What a long recording holds beside its upload is what a minute holds, give or take a tenth."""
-    speech = np.concatenate(
-        [part for each in spoken[-5:] for part in audio.decode(each.file.read_bytes(), 24_000, max_s=3600)]
-    )
+    speech = np.concatenate([audio.decode(each.file.read_bytes(), 24_000, max_s=3600) for each in spoken[-5:]])
     peaks = []
     for minutes in (1.0, options.minutes):
         encoder = audio.Encoder("mp3", 24_000)

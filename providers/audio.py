@@ -58,10 +58,15 @@ _MISSING = 0.1
 _NOT_AUDIO = "the file is not a sound recording, or too damaged to read"
 
 
-def decode(data: bytes, sample_rate: int, *, max_s: float, block: int | None = None) -> Iterator[Samples]:
+def decode(data: bytes, sample_rate: int, *, max_s: float) -> Samples:
+    """All of a recording's sound, as `blocks` gives it."""
+    return np.concatenate(list(blocks(data, sample_rate, max_s=max_s, size=sample_rate)))
+
+
+def blocks(data: bytes, sample_rate: int, *, max_s: float, size: int) -> Iterator[Samples]:
     """A recording's sound, mixed down to one channel and resampled to `sample_rate` Hz, as it is decoded.
 
-    block: how many samples each item holds, but for the last; None: however many come
+    size: how many samples each item holds, but for the last
 
     Damaged stretches are left out; what can be heard counts. Raises InvalidAudio where nothing can, where the file says
     that it is longer than it is, and where the recording is longer than `max_s` seconds: what the file tells without
@@ -76,7 +81,7 @@ def decode(data: bytes, sample_rate: int, *, max_s: float, block: int | None = N
         left = int(max_s * sample_rate)
         heard = False
         with _opened(data) as container:
-            for samples in _blocks(_resampled(_frames(container), sample_rate), block):
+            for samples in _cut(_resampled(_frames(container), sample_rate), size):
                 left -= len(samples)
                 if left < 0:
                     raise too_long
@@ -153,11 +158,8 @@ def _frames(container: Any) -> Iterator[Any]:
             continue
 
 
-def _blocks(parts: Iterator[Samples], size: int | None) -> Iterator[Samples]:
+def _cut(parts: Iterator[Samples], size: int) -> Iterator[Samples]:
     """The same samples, so many at a time."""
-    if size is None:
-        yield from parts
-        return
     waiting: list[Samples] = []
     count = 0
     for part in parts:

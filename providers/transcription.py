@@ -146,7 +146,7 @@ class _Recording:
                 yield window
 
     def _sound(self) -> Iterator[Samples]:
-        for samples in audio.decode(self._data, SAMPLE_RATE, max_s=LONGEST_S, block=_BLOCK):
+        for samples in audio.blocks(self._data, SAMPLE_RATE, max_s=LONGEST_S, size=_BLOCK):
             self.duration_s += len(samples) / SAMPLE_RATE
             yield samples
 

@@ -13,14 +13,10 @@ from hypothesis import strategies as st
 
 from llmux.errors import InvalidAudio
 from providers import audio
-from providers.audio import CONTENT_TYPES, ENCODED_RATE, Encoder, Encoding, resample
+from providers.audio import CONTENT_TYPES, ENCODED_RATE, Encoder, Encoding, blocks, decode, resample
 from providers.runtime import Samples
 
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
-
-
-def decode(data: bytes, rate: int, *, max_s: float) -> Samples:
-    return np.concatenate(list(audio.decode(data, rate, max_s=max_s)))
 
 
 def tone(seconds: float, rate: int, loudness: float = 0.5) -> Samples:
@@ -205,18 +201,18 @@ def test_a_wav_that_was_begun_without_knowing_its_end_is_whole(size: int) -> Non
 
 
 def test_sound_comes_in_blocks_of_the_size_that_was_asked_for() -> None:
-    blocks = list(audio.decode(recording("mp3", "libmp3lame", 44_100), 16_000, max_s=60, block=10_000))
+    parts = list(blocks(recording("mp3", "libmp3lame", 44_100), 16_000, max_s=60, size=10_000))
 
-    assert [len(block) for block in blocks[:-1]] == [10_000] * (len(blocks) - 1)
-    assert 0 < len(blocks[-1]) <= 10_000
+    assert [len(part) for part in parts[:-1]] == [10_000] * (len(parts) - 1)
+    assert 0 < len(parts[-1]) <= 10_000
     whole = decode(recording("mp3", "libmp3lame", 44_100), 16_000, max_s=60)
-    assert np.array_equal(np.concatenate(blocks), whole)
+    assert np.array_equal(np.concatenate(parts), whole)
 
 
 def test_the_first_sound_is_there_before_the_rest_is_decoded() -> None:
     long = encoded("mp3", np.tile(tone(10, 24_000), 30), 24_000)
 
-    first = next(audio.decode(long, 16_000, max_s=3_600, block=16_000))
+    first = next(blocks(long, 16_000, max_s=3_600, size=16_000))
 
     assert len(first) == 16_000
 
@@ -261,7 +257,7 @@ def test_a_file_that_lies_about_its_length_is_given_up_as_it_grows(monkeypatch: 
 
     def all_of_it() -> None:
         nonlocal heard
-        for samples in audio.decode(silence.getvalue(), 16_000, max_s=10):
+        for samples in blocks(silence.getvalue(), 16_000, max_s=10, size=16_000):
             heard += len(samples)
 
     with pytest.raises(InvalidAudio, match="too long"):

@@ -78,7 +78,7 @@ async def test_a_job_that_is_cancelled_while_it_waits_is_never_begun(batches: Ba
     second.cancel()
     work.go_on.set()
 
-    assert await asyncio.gather(first, third) == [2, 8]
+    assert (await first, await third) == (2, 8)
     assert work.batches == [[1], [4]]
     assert second.cancelled()
 
@@ -94,7 +94,7 @@ async def test_the_last_one_to_leave_a_batch_waits_until_it_has_stopped(batches:
 
 
 async def test_one_who_leaves_a_batch_that_goes_on_is_gone_at_once(batches: Batches[int, int], work: Work) -> None:
-    [leaving, staying] = await submitted(batches, 2, 4)  # together: nobody had begun yet
+    leaving, staying = await submitted(batches, 2, 4)  # together: nobody had begun yet
     await work.begun.wait()
 
     leaving.cancel()

@@ -9,9 +9,10 @@ from litellm import CustomLLM
 from llmux.errors import InvalidAudio
 from llmux.request import begin
 from providers import litellm_audio
-from providers.litellm_audio import SpeechStream, Transcription
+from providers.litellm_audio import SpeechStream, Transcription, TranscriptionEvents
 from providers.speech import Speech, SpeechProvider
-from providers.transcription import Transcript, TranscriptionProvider
+from providers.transcript import Transcript
+from providers.transcription import TranscriptionProvider
 
 
 class Ears:
@@ -20,7 +21,13 @@ class Ears:
             raise InvalidAudio("not a sound")
         if options.get("response_format") == "text":
             return Transcript(f"{physical} heard {len(file_bytes)} bytes\n", "text/plain; charset=utf-8")
+        if options.get("stream") == "true":
+            return Transcript(self._events(), "text/event-stream")
         return Transcript({"text": "heard"}, "application/json")
+
+    async def _events(self) -> AsyncGenerator[bytes, None]:
+        yield b"data: one\n\n"
+        yield b"data: two\n\n"
 
 
 class Mouth:
@@ -57,6 +64,13 @@ async def test_text_is_a_bare_body_with_its_type() -> None:
 async def test_json_is_json() -> None:
     answer = await litellm.atranscription(model="llmux/ears", file=io.BytesIO(b"1234"))
     assert (answer.body, answer.media_type) == (b'{"text":"heard"}', "application/json")
+
+
+async def test_events_are_a_response_that_is_still_being_made() -> None:
+    answer = await litellm.atranscription(model="llmux/ears", file=io.BytesIO(b"1234"), stream="true")
+    assert isinstance(answer, TranscriptionEvents)
+    assert answer.media_type == "text/event-stream"
+    assert [chunk async for chunk in answer.body_iterator] == [b"data: one\n\n", b"data: two\n\n"]
 
 
 async def test_speech_streams_chunk_by_chunk_whatever_size_is_asked_for() -> None:
