@@ -21,7 +21,7 @@ LONGEST_S = 4 * 3600.0
 """A recording beyond this is refused. It costs time, not memory: no more than a few windows of it are ever held."""
 
 _BLOCK = 160 * FRAME
-"""Samples that are decoded and listened to at one time: 5 s, which takes some 10 ms."""
+"""Samples that are decoded and listened to at one time: 5 s, which takes some 20 ms."""
 
 _IN_FLIGHT = 2
 """Windows of one recording that a model is given at one time: what an hour needs is then what a minute does."""
