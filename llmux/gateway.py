@@ -36,6 +36,7 @@ from llmux.performance_route import performance_route
 from llmux.routes import key_of, routes, tell
 from llmux.secrets import write_private
 from llmux.surface import Surface
+from llmux.upload import Upload
 from llmux.waiting import Waiting
 from providers import litellm_audio, voices
 from providers.chat import ChatProvider
@@ -87,7 +88,7 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     litellm.require_auth_for_metrics_endpoint = False  # our /metrics asks for any key, LiteLLM's for its admin's
     keys = _client_keys(app, master_key, config.state_dir) if has_database else _nothing
     app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s, keys)
-    inner: ASGIApp = Intake(Waiting(Slot(app)), body_bytes=settings.limits.request_body)
+    inner: ASGIApp = Intake(Waiting(Slot(Upload(app))), body_bytes=settings.limits.request_body)
     opened = settings.open_routes
     if has_database:
         inner = Administration(inner, key_of)

@@ -172,6 +172,11 @@ def routes(
     async def models(key: Key) -> dict[str, Any]:
         return {"object": "list", "data": await listed(key)}
 
+    @router.post("/v1/audio/translations")
+    async def translations(_: Key) -> None:
+        with errors_noted():
+            raise InvalidRequest("speech is not translated; transcribe it, and ask a chat model to translate")
+
     @router.get("/v1/models/{name:path}")
     async def model(name: str, key: Key) -> Mapping[str, Any]:
         with errors_noted():

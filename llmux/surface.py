@@ -22,6 +22,7 @@ ROUTES = (
     "/v1/responses",
     "/v1/messages",
     "/v1/audio/transcriptions",
+    "/v1/audio/translations",
     "/v1/audio/speech",
     "/v1/audio/voices",
     "/v1/audio/models",
