@@ -1,7 +1,9 @@
 """How a tiny Qwen3.5 is asked something, by whichever runtime it was loaded."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from llmux.config import Model
 from providers.runtime import ChatRuntime, Image, Piece, Sampling
 
 GREEDY = Sampling(max_tokens=24, temperature=0)
@@ -11,6 +13,21 @@ SEEN = "<|vision_start|><|image_pad|><|vision_end|>"
 
 TORN = "\ufffd"
 """A character that the last token left unfinished: runtimes hold it back."""
+
+
+def gguf(**more: Any) -> Model:
+    """Its configuration for llama.cpp, in the fixture `qwen`."""
+    files = {"file": "model.gguf", "projector": "mmproj.gguf"}
+    return _model(runtime="llama.cpp", **files | more)
+
+
+def safetensors(**more: Any) -> Model:
+    """Its configuration for transformers, in the fixture `qwen`."""
+    return _model(runtime="transformers", **{"capabilities": ["vision"], **more})
+
+
+def _model(**more: Any) -> Model:
+    return Model.model_validate({"task": "llm", "weights": "maker/tiny", "estimate": "1 MB", "context": 2048, **more})
 
 
 def asked(text: str) -> str:

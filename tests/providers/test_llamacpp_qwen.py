@@ -18,44 +18,19 @@ from llama_cpp.llama_chat_format import MTMDChatHandler
 from PIL import Image as Pillow
 from transformers import AutoTokenizer
 
-from llmux.config import Model
 from llmux.errors import InvalidRequest
 from providers import llamacpp
 from providers.llamacpp import LlamaCpp
 from providers.runtime import Image, Sampling
-from tests import checkpoints
 from tests.pictures import picture
-from tests.qwen import GREEDY, SEEN, answer, asked, text
+from tests.qwen import GREEDY, SEEN, answer, asked, gguf, text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-def model(**more: Any) -> Model:
-    return Model.model_validate(
-        {
-            "task": "llm",
-            "runtime": "llama.cpp",
-            "weights": "w",
-            "file": "model.gguf",
-            "projector": "mmproj.gguf",
-            "estimate": "1 MB",
-            "context": 2048,
-            **more,
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("qwen")
-    checkpoints.write_qwen(folder)
-    checkpoints.write_qwen_gguf(folder, folder / "model.gguf", folder / "mmproj.gguf")
-    return folder
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def runtime(folder: Path) -> AsyncIterator[LlamaCpp]:
-    loaded = await llamacpp.load(model(), folder)
+async def runtime(qwen: Path) -> AsyncIterator[LlamaCpp]:
+    loaded = await llamacpp.load(gguf(), qwen)
     yield loaded
     await loaded.close()
 
@@ -96,27 +71,27 @@ def data_url(image: Image) -> str:
 
 @pytest.mark.parametrize("images", [0, 1, 2])
 async def test_greedy_is_what_llama_cpp_python_says(
-    runtime: LlamaCpp, folder: Path, images: int, monkeypatch: pytest.MonkeyPatch
+    runtime: LlamaCpp, qwen: Path, images: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures = [picture(seed, 256 + 64 * seed, 320) for seed in range(images)]
     said = text(await answer(runtime, asked(SEEN * images + "What is it?"), pictures))
-    wanted = reference(folder, "What is it?", pictures, monkeypatch)
+    wanted = reference(qwen, "What is it?", pictures, monkeypatch)
     # It leaves out control tokens, and bytes that are no character.
     assert re.sub("|".join(["\ufffd", *map(re.escape, runtime.control_tokens)]), "", said) == wanted
     assert len(wanted) > 4
 
 
 @pytest.mark.parametrize("images", [0, 2])
-async def test_greedy_is_what_the_model_that_it_was_made_of_says(runtime: LlamaCpp, folder: Path, images: int) -> None:
+async def test_greedy_is_what_the_model_that_it_was_made_of_says(runtime: LlamaCpp, qwen: Path, images: int) -> None:
     from transformers import AutoImageProcessor, AutoModelForImageTextToText
 
-    made_of = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    made_of = AutoModelForImageTextToText.from_pretrained(qwen, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(qwen)
     pictures = [picture(seed) for seed in range(images)]
     prompt = asked(SEEN * images + "What is it?")
     seen: dict[str, Any] = {}
     if pictures:
-        seen = dict(AutoImageProcessor.from_pretrained(folder, backend="pil")(pictures, return_tensors="pt"))
+        seen = dict(AutoImageProcessor.from_pretrained(qwen, backend="pil")(pictures, return_tensors="pt"))
     ids = torch.tensor([tokenizer(prompt.replace("<|image_pad|>", "<|image_pad|>" * 80))["input_ids"]])
     kinds = (ids == made_of.config.image_token_id).int()
     written = made_of.generate(

@@ -2,48 +2,23 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from llmux.config import Model
 from llmux.errors import ContextLengthExceeded, InvalidRequest, LoadFailed, WeightsMissing
 from providers import dialect, llamacpp
 from providers.llamacpp import LlamaCpp
 from tests import checkpoints
 from tests.pictures import picture
-from tests.qwen import SEEN, answer, asked, text
+from tests.qwen import SEEN, answer, asked, gguf, text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-def model(**more: Any) -> Model:
-    return Model.model_validate(
-        {
-            "task": "llm",
-            "runtime": "llama.cpp",
-            "weights": "w",
-            "file": "model.gguf",
-            "projector": "mmproj.gguf",
-            "estimate": "1 MB",
-            "context": 2048,
-            **more,
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("qwen")
-    checkpoints.write_qwen(folder)
-    checkpoints.write_qwen_gguf(folder, folder / "model.gguf", folder / "mmproj.gguf")
-    return folder
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def runtime(folder: Path) -> AsyncIterator[LlamaCpp]:
-    loaded = await llamacpp.load(model(), folder)
+async def runtime(qwen: Path) -> AsyncIterator[LlamaCpp]:
+    loaded = await llamacpp.load(gguf(), qwen)
     yield loaded
     await loaded.close()
 
@@ -85,25 +60,26 @@ async def test_an_image_token_that_the_client_wrote_is_text(runtime: LlamaCpp) -
     assert (await answer(runtime, prompt, [picture(0)]))[-1].finish_reason
 
 
-async def test_without_a_projector_it_sees_nothing(folder: Path) -> None:
-    loaded = await llamacpp.load(model(projector=None), folder)
+async def test_without_a_projector_it_sees_nothing(qwen: Path) -> None:
+    loaded = await llamacpp.load(gguf(projector=None), qwen)
     await loaded.close()
     assert loaded.image_token is None
 
 
-async def test_a_projector_that_is_not_there_is_weights_missing(folder: Path) -> None:
+async def test_a_projector_that_is_not_there_is_weights_missing(qwen: Path) -> None:
     with pytest.raises(WeightsMissing, match=r"^absent\.gguf is missing"):
-        await llamacpp.load(model(projector="absent.gguf"), folder)
+        await llamacpp.load(gguf(projector="absent.gguf"), qwen)
 
 
-async def test_a_damaged_projector_is_refused(folder: Path) -> None:
-    (folder / "part.gguf").write_bytes((folder / "mmproj.gguf").read_bytes()[:100_000])
+async def test_a_damaged_projector_is_refused(qwen: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").symlink_to(qwen / "model.gguf")
+    (tmp_path / "part.gguf").write_bytes((qwen / "mmproj.gguf").read_bytes()[:100_000])
     with pytest.raises(LoadFailed, match=r"cannot load part\.gguf") as refused:
-        await llamacpp.load(model(projector="part.gguf"), folder)
-    assert str(folder) not in str(refused.value)
+        await llamacpp.load(gguf(projector="part.gguf"), tmp_path)
+    assert str(tmp_path) not in str(refused.value)
 
 
-async def test_a_projector_for_a_template_without_images_is_refused(folder: Path, tmp_path: Path) -> None:
-    checkpoints.write_qwen_gguf(folder, tmp_path / "model.gguf", tmp_path / "mmproj.gguf", template="{{ messages }}")
+async def test_a_projector_for_a_template_without_images_is_refused(qwen: Path, tmp_path: Path) -> None:
+    checkpoints.write_qwen_gguf(qwen, tmp_path / "model.gguf", tmp_path / "mmproj.gguf", template="{{ messages }}")
     with pytest.raises(LoadFailed, match="its chat template names no image"):
-        await llamacpp.load(model(), tmp_path)
+        await llamacpp.load(gguf(), tmp_path)

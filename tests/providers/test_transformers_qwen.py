@@ -12,42 +12,20 @@ import torch
 from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
-from llmux.config import Model
 from llmux.errors import InvalidRequest
 from providers import transformers_chat
 from providers.runtime import Image, Piece, Sampling
 from providers.transformers_chat import TransformersChat
 from tests import checkpoints
 from tests.pictures import picture
-from tests.qwen import GREEDY, SEEN, TORN, answer, asked, text
+from tests.qwen import GREEDY, SEEN, TORN, answer, asked, safetensors, text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-def model(**more: Any) -> Model:
-    return Model.model_validate(
-        {
-            "task": "llm",
-            "runtime": "transformers",
-            "weights": "maker/tiny",
-            "estimate": "1 MB",
-            "context": 2048,
-            "capabilities": ["vision"],
-            **more,
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("qwen")
-    checkpoints.write_qwen(folder)
-    return folder
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def runtime(folder: Path) -> AsyncIterator[TransformersChat]:
-    loaded = await transformers_chat.load(model(), folder)
+async def runtime(qwen: Path) -> AsyncIterator[TransformersChat]:
+    loaded = await transformers_chat.load(safetensors(), qwen)
     yield loaded
     await loaded.close()
 
@@ -91,18 +69,18 @@ async def test_it_says_what_its_template_writes_for_an_image(runtime: Transforme
     ],
     ids=["none", "one", "three that are resized"],
 )
-async def test_greedy_is_what_transformers_says(runtime: TransformersChat, folder: Path, images: list[Image]) -> None:
+async def test_greedy_is_what_transformers_says(runtime: TransformersChat, qwen: Path, images: list[Image]) -> None:
     prompt = asked(SEEN * len(images) + "What is it? " + "It may be long. " * 20)
-    tokens, said = reference(folder, prompt, images)
+    tokens, said = reference(qwen, prompt, images)
     assert len(tokens) > transformers_chat._BATCH, "computed in steps"
     pieces = await answer(runtime, prompt, images)
     assert text(pieces) == said.rstrip(TORN)
     assert pieces[-1].prompt_tokens == len(tokens)
 
 
-async def test_without_eyes_it_is_the_text_model(folder: Path, runtime: TransformersChat) -> None:
+async def test_without_eyes_it_is_the_text_model(qwen: Path, runtime: TransformersChat) -> None:
     """The same weights, loaded by the class for text: less to load, and the same answer."""
-    blind = await transformers_chat.load(model(capabilities=["tools"]), folder)
+    blind = await transformers_chat.load(safetensors(capabilities=["tools"]), qwen)
     try:
         assert blind.image_token is None
         assert type(blind._model) is AutoModelForCausalLM._model_mapping[type(runtime._model.config)]
@@ -113,7 +91,7 @@ async def test_without_eyes_it_is_the_text_model(folder: Path, runtime: Transfor
 
 async def test_a_text_checkpoint_has_no_eyes_whatever_the_configuration_says(tmp_path: Path) -> None:
     checkpoints.write_qwen(tmp_path, vision=False)
-    loaded = await transformers_chat.load(model(), tmp_path)
+    loaded = await transformers_chat.load(safetensors(), tmp_path)
     try:
         assert loaded.image_token is None
         library = AutoModelForCausalLM.from_pretrained(tmp_path)
@@ -166,10 +144,10 @@ async def test_penalties_and_seeds_reach_the_sampler(runtime: TransformersChat) 
 # FP8
 
 
-async def test_fp8_is_unpacked_for_the_cpu_as_transformers_does(folder: Path, tmp_path: Path) -> None:
-    checkpoints.write_fp8(folder, tmp_path)
+async def test_fp8_is_unpacked_for_the_cpu_as_transformers_does(qwen: Path, tmp_path: Path) -> None:
+    checkpoints.write_fp8(qwen, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["quantization_config"]["quant_method"] == "fp8"
-    loaded = await transformers_chat.load(model(), tmp_path)
+    loaded = await transformers_chat.load(safetensors(), tmp_path)
     try:
         prompt, images = asked(SEEN + "What is it?"), [picture(0)]
         _, said = reference(tmp_path, prompt, images)

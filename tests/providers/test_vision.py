@@ -8,41 +8,18 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from llmux.config import Model
 from llmux.errors import ContextLengthExceeded, InvalidRequest
 from providers import transformers_chat
 from providers.transformers_chat import TransformersChat
-from tests import checkpoints
 from tests.pictures import picture
-from tests.qwen import GREEDY, SEEN, answer, asked, text
+from tests.qwen import GREEDY, SEEN, answer, asked, safetensors, text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-def model(**more: Any) -> Model:
-    return Model.model_validate(
-        {
-            "task": "llm",
-            "runtime": "transformers",
-            "weights": "maker/tiny",
-            "estimate": "1 MB",
-            "context": 2048,
-            "capabilities": ["vision"],
-            **more,
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("qwen")
-    checkpoints.write_qwen(folder)
-    return folder
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def runtime(folder: Path) -> AsyncIterator[TransformersChat]:
-    loaded = await transformers_chat.load(model(), folder)
+async def runtime(qwen: Path) -> AsyncIterator[TransformersChat]:
+    loaded = await transformers_chat.load(safetensors(), qwen)
     yield loaded
     await loaded.close()
 
