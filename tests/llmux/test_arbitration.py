@@ -79,6 +79,12 @@ def test_a_measurement_holds_for_the_weights_projector_context_and_parallel_requ
         settings = config.settings.model_copy(update={"models": changed})
         return specs(replace(config, settings=settings), on_gpu=True)["uncensored"].ledger_key
 
-    changes = [{}, {"projector": None}, {"context": 8192}, {"max_concurrency": 7}, {"file": "other.gguf"}]
+    changes: list[dict[str, object]] = [
+        {},
+        {"projector": None},
+        {"context": 8192},
+        {"max_concurrency": 7},
+        {"file": "other.gguf"},
+    ]
     assert len({key(**change) for change in changes}) == len(changes)
     assert key(estimate=1) == key()
