@@ -30,10 +30,11 @@ act() {
   if $dry_run; then say "would run: ${*//$HOME/\~}"; else "$@"; fi
 }
 
-knows_quadlets() {
+# Whether Podman is this version or a newer one.
+podman_has() {
   local version
   version=$(podman version --format '{{.Client.Version}}')
-  [ "$(printf '4.4\n%s\n' "$version" | sort --version-sort | head -n 1)" = 4.4 ]
+  [ "$(printf '%s\n%s\n' "$1" "$version" | sort --version-sort | head -n 1)" = "$1" ]
 }
 
 # What is missing, a line each: what, and how to get it.
@@ -45,6 +46,8 @@ missing() {
     say "podman: sudo apt-get install podman (Debian, Ubuntu), sudo dnf install podman (Fedora)"
   elif ! podman unshare true 2>/dev/null; then
     say "ids below this user: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un), then podman system migrate"
+  elif ! podman_has 4.3; then
+    say "Podman 4.3 or newer: an older one cannot make you the user inside (keep-id:uid=...)"
   fi
   if ! command -v catatonit >/dev/null && [ ! -x /usr/libexec/podman/catatonit ] && [ ! -x /usr/lib/podman/catatonit ]; then
     say "catatonit, podman's init: sudo apt-get install catatonit, sudo dnf install catatonit"
@@ -89,7 +92,7 @@ if ! podman secret inspect "$secret" >/dev/null 2>&1; then
     printf 'sk-%s' "$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')" | podman secret create "$secret" - >/dev/null
   fi
 fi
-if command -v podman >/dev/null && knows_quadlets; then
+if command -v podman >/dev/null && podman_has 4.4; then # which knows quadlets
   act mkdir -p "$quadlets"
   act cp "$root/deploy/quadlet/llmux.container" "$quadlets/llmux.container"
   act rm -f "$units/llmux.service"

@@ -53,7 +53,7 @@ def specs(config: Config, *, on_gpu: bool) -> Mapping[str, ModelSpec]:
             model.task,
             model.estimate,
             max_concurrency=model.max_concurrency,
-            ledger_key=f"{model.weights}/{model.file}/{model.variant} {model.context}x{model.max_concurrency}",
+            ledger_key=_key(model),
             pinned=model.pin,
             preload=model.preload,
             idle_unload_s=model.idle_unload_s,
@@ -61,6 +61,12 @@ def specs(config: Config, *, on_gpu: bool) -> Mapping[str, ModelSpec]:
         )
         for name, model in config.settings.models.items()
     }
+
+
+def _key(model: Model) -> str:
+    """What a measurement of it holds for, beside the device."""
+    parts = (model.weights, model.file, model.variant, model.projector)
+    return "/".join(str(part) for part in parts if part is not None) + f" {model.context}x{model.max_concurrency}"
 
 
 def _files(model: Model, models_dir: Path) -> Files | None:

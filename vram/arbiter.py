@@ -207,6 +207,8 @@ class Arbiter(Generic[R]):
                     if self._observer is not None:
                         self._observer.evicted(model, reason)
                     self._transfers.unload(model)
+        if self._scheduler.serving:
+            self._transfers.others_serve()
         self._arm()
         if self._scheduler.empty:
             self._emptied.set()

@@ -255,6 +255,11 @@ class Scheduler:
         """Nothing is on the device or on its way."""
         return all(slot.phase == "absent" for slot in self._slots.values())
 
+    @property
+    def serving(self) -> bool:
+        """A lease is held."""
+        return bool(self._state.held)
+
     def phase(self, model: str) -> Phase:
         """KeyError: no such model."""
         return self._slots[model].phase

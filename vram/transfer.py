@@ -92,13 +92,17 @@ class Transfers(Generic[R]):
         """What the load of each model that is there was seen to take."""
         self._moving: set[str] = set()
         self._mixed: set[str] = set()
-        """Moving models whose share of the device's change cannot be told, because others moved at the same time."""
+        """Moving models whose share of the device's change cannot be told, because others moved or served as well."""
 
     def load(self, model: str, predicted_bytes: int) -> None:
         self._begin(model, self._load(model, predicted_bytes))
 
     def unload(self, model: str) -> None:
         self._begin(model, self._unload(model))
+
+    def others_serve(self) -> None:
+        """What moves at this moment does so beside models that serve, whose memory may grow meanwhile."""
+        self._mixed |= self._moving
 
     async def ended(self, model: str, limit_s: float) -> bool:
         """Wait for what is under way for the model. Whether it was over within limit_s."""
@@ -126,7 +130,7 @@ class Transfers(Generic[R]):
             del self._tasks[model]
 
     def _moved(self, model: str) -> bool:
-        """The move is over. Was it the only one all the time, so that the device's change is its own?"""
+        """The move is over. Was it alone all the time, so that the device's change is its own?"""
         alone = model not in self._mixed
         self._moving.discard(model)
         self._mixed.discard(model)

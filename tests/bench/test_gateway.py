@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -51,14 +53,22 @@ def test_the_time_of_a_processor_is_counted_in_seconds() -> None:
 
 
 def test_memory_that_processes_share_is_counted_once() -> None:
-    with (
-        subprocess.Popen(["cat"], stdin=subprocess.PIPE) as one,
-        subprocess.Popen(["cat"], stdin=subprocess.PIPE) as two,
-    ):
+    with echo() as one, echo() as two:
         alone, both = resident_bytes([one.pid]), resident_bytes([one.pid, two.pid])
         mapped = [line for line in Path(f"/proc/{one.pid}/smaps_rollup").read_text().splitlines() if "Rss" in line]
         assert alone < both
         assert both < 2 * 1024 * int(mapped[0].split()[1])
+
+
+@contextmanager
+def echo() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs: it has said back what it was told."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"x")
+        process.stdout.read(1)
+        yield process
 
 
 def test_a_log_is_counted_in_words(tmp_path: Path) -> None:

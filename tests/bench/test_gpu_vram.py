@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import gpu_vram
+from bench import gpu_vram, swaps
 from bench.cast import Cast
 from bench.copy_rate import CopyRates
 from bench.gpu_vram import CannotRun, configuration, measure, provide, without_too_large
@@ -87,11 +87,15 @@ def simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setattr(gpu_vram, "open_context", lambda: True)
     monkeypatch.setattr(gpu_vram, "copy_rates", lambda path: CopyRates(1e9, 2e9, 3e9, 4e9))
     monkeypatch.setattr(gpu_vram, "DEVICE", "cpu")
+    # One at a time: what torch takes up for a moment a card keeps, and this one shows only to who looks in that moment.
+    monkeypatch.setattr(swaps, "_TOGETHER", 0)
     pynvml = SimpleNamespace(nvmlSystemGetDriverVersion=lambda: "1.0")
     monkeypatch.setitem(sys.modules, "pynvml", pynvml)
     gc.collect()
     gc.freeze()  # what is there already need not be looked through again and again
+    gc.disable()  # nothing comes back but what an unload gives back
     yield tmp_path
+    gc.enable()
     gc.unfreeze()
 
 

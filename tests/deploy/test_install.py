@@ -132,6 +132,7 @@ def test_uninstalling_leaves_models_state_and_key(machine: Machine, podman: str)
     [
         ("podman", None, "podman: sudo apt-get install podman"),
         ("podman", "exit 1", "ids below this user"),
+        ("podman", "echo 3.4.4", "Podman 4.3 or newer"),
         ("nvidia-ctk", None, "nvidia-container-toolkit"),
         ("nvidia-ctk", "", "the GPU's CDI description"),
         ("loginctl", "echo no", "lingering"),

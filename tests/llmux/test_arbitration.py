@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,23 @@ def test_a_runtime_whose_package_holds_its_weights_has_no_files(config: Config, 
     hibari = "    hibari: {task: tts, runtime: hibari, estimate: 100 MB}\n    qwen3.5-4b:\n"
     (tmp_path / "c.yaml").write_text(SHIPPED.read_text().replace("    qwen3.5-4b:\n", hibari))
     assert specs(load_config(tmp_path / "c.yaml"), on_gpu=True)["hibari"].files is None
+
+
+def test_a_measurement_holds_for_the_weights_projector_context_and_parallel_requests_it_was_made_with(
+    config: Config,
+) -> None:
+    def key(**change: object) -> str | None:
+        models = config.settings.models
+        changed = {"uncensored": models["qwen3.5-9b-fp8-uncensored"].model_copy(update=change)}
+        settings = config.settings.model_copy(update={"models": changed})
+        return specs(replace(config, settings=settings), on_gpu=True)["uncensored"].ledger_key
+
+    changes: list[dict[str, object]] = [
+        {},
+        {"projector": None},
+        {"context": 8192},
+        {"max_concurrency": 7},
+        {"file": "other.gguf"},
+    ]
+    assert len({key(**change) for change in changes}) == len(changes)
+    assert key(estimate=1) == key()

@@ -518,6 +518,24 @@ async def test_loads_at_the_same_time_are_not_told_apart_and_so_not_measured(
     assert ledger.figures(MODELS["tts"]).measured_bytes is None
 
 
+async def test_what_a_model_that_serves_takes_up_meanwhile_is_not_laid_to_a_load(
+    loader: FakeLoader, ledger: Ledger
+) -> None:
+    gpu = FakeGpu(loader, {"llm": 7 * GB, "tts": 1 * GB})
+    arbiter = arbiter_of(loader, ledger, gpu)
+    await arbiter.start()
+
+    async def others_grow(model: str) -> None:
+        gpu.sizes["llm"] += 2 * GB
+
+    async with arbiter.lease("llm"):
+        loader.on_load = others_grow
+        await use(arbiter, "tts")
+
+    assert ledger.figures(MODELS["tts"]).measured_bytes is None
+    assert arbiter.snapshot().available_bytes == 6 * GB
+
+
 async def test_memory_that_comes_back_late_is_waited_for_before_more_is_evicted(
     loader: FakeLoader, ledger: Ledger
 ) -> None:

@@ -65,6 +65,17 @@ async def test_two_at_the_same_time_cannot_be_told_apart() -> None:
     assert [each.measured_bytes for each in told if isinstance(each, Loaded)] == [None, None]
 
 
+async def test_beside_a_model_that_serves_it_cannot_be_told_either() -> None:
+    moves, told = transfers(Card())
+    moves.load("a", 5)
+    moves.others_serve()
+    await moves.ended("a", 1)
+    moves.load("b", 5)
+    await moves.ended("b", 1)
+
+    assert [each.measured_bytes for each in told if isinstance(each, Loaded)] == [None, 7]
+
+
 async def test_a_load_that_fails_says_whether_memory_ran_out() -> None:
     card = Card()
     moves, told = transfers(card)
