@@ -33,6 +33,8 @@ def _outages(*, undone: bool) -> Iterator[None]:
         yield
     except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
         raise unanswered("the query engine ended: connection closed") from error
+    except httpx.TimeoutException as error:  # whose own words are none
+        raise type(error)("The database did not answer in time") from error
     except DataError as error:
         if error.code == UNREACHABLE:
             raise httpx.ConnectError(str(error)) from error

@@ -51,6 +51,7 @@ OVERRIDES = frozenset(
         "extra_headers",
         "fallbacks",
         "force_timeout",
+        "litellm_params",
         "max_retries",
         "mock_response",
         "mock_testing_content_policy_fallbacks",
@@ -59,6 +60,7 @@ OVERRIDES = frozenset(
         "mock_timeout",
         "mock_tool_calls",
         "model_list",
+        "no-log",
         "num_retries",
         "retry_policy",
         "specific_deployment",
@@ -67,7 +69,8 @@ OVERRIDES = frozenset(
         "view",
     }
 )
-"""What LiteLLM would let a client decide, and what only the configuration may: where a request goes and how often."""
+"""What LiteLLM would let a client decide, and what only the configuration may: where a request goes,
+how often, and whether it is paid for and logged."""
 
 
 class Admission(CustomLogger):

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmux.answer import presentable
 from llmux.errors import AdminKeyNeeded, LlmuxError, PermissionDenied, Unauthenticated, Unavailable
+from llmux.litellm_errors import meaning
 from llmux.request import errors_noted
 from llmux.surface import is_open
 
@@ -120,6 +121,8 @@ def page_headers(path: str) -> dict[str, str]:
 
 
 def _refused(error: ProxyException) -> LlmuxError:
+    if (known := meaning(error.code, error.type, error.message)) is not None:
+        return known
     kinds = {"401": Unauthenticated, "403": PermissionDenied}
     if (kind := kinds.get(str(error.code))) is not None:
         return kind(presentable(error.message))

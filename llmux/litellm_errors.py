@@ -89,7 +89,8 @@ _RULES: Sequence[tuple[str, Callable[[re.Match[str]], LlmuxError]]] = (
         _rate_limited,
     ),
     (
-        r"503 no_db_connection:|\d+ \w+: Authentication Error,\s*$"  # a time-out has no words
+        r"503 no_db_connection:|\d+ \w+: Authentication Error,\s*$"  # a time-out of LiteLLM's own has no words
+        r"|\d+ \w+: (?:Authentication Error, )?The database did not answer in time"
         r"|\d+ (?:auth_error|internal_server_error): (?:Authentication Error, )?"
         r"(?:Can't reach database server|Server disconnected without|All connection attempts failed"
         r"|Timed out fetching a new connection|\{'error': 'Internal Server Error)",
@@ -108,10 +109,15 @@ def of_litellm(status: int, body: bytes) -> LlmuxError | None:
     try:
         answer = json.loads(body)
         error = answer.get("error") or {"type": None, "message": answer["detail"]}
-        said = f"{status} {error['type']}: {str(error['message']).removeprefix('litellm.RateLimitError: ')}"
+        return meaning(status, error["type"], str(error["message"]))
     except (ValueError, LookupError, AttributeError, TypeError):
         return None
-    for beginning, meaning in _RULES:
+
+
+def meaning(status: int | str, kind: str | None, message: str) -> LlmuxError | None:
+    """The error that LiteLLM means by a status, a type of its own and a message; None for one that may be told as it is."""
+    said = f"{status} {kind}: {message.removeprefix('litellm.RateLimitError: ')}"
+    for beginning, error in _RULES:
         if found := re.match(beginning, said, re.DOTALL):
-            return meaning(found)
+            return error(found)
     return None

@@ -42,7 +42,7 @@ def log_to_stderr() -> None:
         logger.setLevel(logging.DEBUG if debug else logging.CRITICAL)
     # LiteLLM leaves tasks of clients behind that left early, and asyncio complains when these are collected. What it
     # retries while the database is away, backoff and apscheduler tell a line a time, beside our one.
-    for name in ("asyncio", "backoff", "apscheduler"):
+    for name in ("asyncio", "backoff", "apscheduler.scheduler", "apscheduler.executors.default"):
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.CRITICAL)
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.INFO if debug else logging.WARNING)

@@ -20,10 +20,12 @@ class Keys:
     def __init__(self) -> None:
         self.owner: UserAPIKeyAuth | None = ADMIN
         self.status = 401
+        self.said = "Authentication Error, no."
+        self.type = "auth_error"
 
     async def of(self, request: Request) -> UserAPIKeyAuth:
         if self.owner is None:
-            raise ProxyException("Authentication Error, no.", "auth_error", None, self.status)
+            raise ProxyException(self.said, self.type, None, self.status)
         return self.owner
 
 
@@ -70,6 +72,22 @@ async def test_a_key_that_litellm_refuses_is_refused(
     assert answer.status_code == told
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
     assert ("retry-after" in answer.headers) is (told == 503)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "code"),
+    [
+        ("token_not_found_in_db", "Authentication Error, Received API Key = sk-...body", "invalid_api_key"),
+        ("auth_error", "Authentication Error, Key is blocked. Received API Key = sk-...body", "api_key_blocked"),
+    ],
+)
+async def test_why_a_key_is_refused_is_told_as_on_every_other_route(
+    http: httpx.AsyncClient, keys: Keys, kind: str, said: str, code: str
+) -> None:
+    keys.owner, keys.type, keys.said = None, kind, said
+    answer = await http.get("/key/list")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, code)
+    assert "Received API Key" not in answer.text
 
 
 @pytest.mark.parametrize("path", ["/ui/", "/v2/login", "/v1/models", "/health"])

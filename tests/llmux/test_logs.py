@@ -40,6 +40,17 @@ def test_by_default_an_exception_is_its_type_and_litellm_is_quiet(monkeypatch: p
     assert "a request said" not in said
 
 
+def test_what_litellm_retries_is_not_told_a_line_a_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(LEVEL_VARIABLE, raising=False)
+    for name in ("apscheduler.scheduler", "apscheduler.executors.default"):  # as LiteLLM sets them when it is imported
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with redirect_stderr(io.StringIO()) as stream:
+        log_to_stderr()
+        for name in ("apscheduler.scheduler", "apscheduler.executors.default", "backoff"):
+            logging.getLogger(name).error("again")
+    assert stream.getvalue() == ""
+
+
 def test_debug_shows_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LEVEL_VARIABLE, "debug")
     crashes = []
