@@ -89,7 +89,7 @@ class Case:
 
 
 def cases(phase: Phase, checks: Sequence[Check], gateway: Gateway) -> list[Case]:
-    """What is to be done, in order. What concerns one model is done together, because each change of models is a load."""
+    """What is to be done, in order; all that concerns one model together, because each change of models is a load."""
     found: list[Case] = []
     for of_models, neighbours in groupby(checks, key=lambda check: check.each is not None):
         made = [case for check in neighbours for case in _cases(phase, check, gateway)]

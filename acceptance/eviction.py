@@ -29,13 +29,13 @@ class Sized(NamedTuple):
 class Row:
     """loaded: which are in VRAM, used in this order; asked: which is asked for; leave: who of the loaded leaves
 
-    leave: places in `loaded`; None where it depends on the sizes
+    leave: places in `loaded`
     """
 
     title: str
     loaded: Sequence[Task]
     asked: Task
-    leave: frozenset[int] | None
+    leave: frozenset[int]
 
 
 class Scene(NamedTuple):
@@ -47,13 +47,13 @@ class Scene(NamedTuple):
 
 
 ROWS = (
-    Row("evicts one chat model for a larger one, and no more", ("asr", "tts", "llm"), "llm", frozenset({2})),
+    Row("evicts one chat model for another, and no more", ("asr", "tts", "llm"), "llm", frozenset({2})),
     Row("evicts all three for a chat model that needs them all", ("asr", "tts", "llm"), "llm", frozenset({0, 1, 2})),
     Row("evicts nobody for a chat model that fits beside", ("asr", "tts"), "llm", frozenset()),
     Row("evicts a chat model for speech recognition", ("llm",), "asr", frozenset({0})),
     Row("evicts one chat model for another beside speech recognition", ("asr", "llm"), "llm", frozenset({1})),
     Row("keeps two chat models where they fit", ("llm",), "llm", frozenset()),
-    Row("evicts speech before speech recognition for chat", ("asr", "tts"), "llm", None),
+    Row("evicts speech, and no speech recognition, for chat", ("asr", "tts"), "llm", frozenset({1})),
 )
 
 
@@ -79,11 +79,8 @@ def scene(row: Row, models: Sequence[Sized], budget_gb: float) -> Scene | None:
     for *loaded, asked in _casts(row, models):
         if sum(model.gb for model in loaded) > budget_gb - margin_gb:
             continue
-        leave = leaving(loaded, asked, budget_gb - margin_gb)
-        if leave is None or leave != leaving(loaded, asked, budget_gb + margin_gb):
-            continue
-        if leave == row.leave or row.leave is None:
-            return Scene(loaded, asked, leave)
+        if all(leaving(loaded, asked, budget_gb + off_gb) == row.leave for off_gb in (-margin_gb, margin_gb)):
+            return Scene(loaded, asked, row.leave)
     return None
 
 

@@ -1,4 +1,4 @@
-"""The rules of the arbiter, live: models are loaded by hand, one is asked for as clients do, and who left is looked at."""
+"""The rules of the arbiter, live: models are loaded by hand, one is asked for as clients do, and who left is seen."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
