@@ -127,7 +127,7 @@ async def stream_as_json(asked: Asked, upstream: Upstream) -> Response | None:
 async def model_missing(asked: Asked, upstream: Upstream) -> Response | None:
     if not asked.is_for("/v1/models"):
         return None
-    listed = json.loads((await upstream.whole(asked)).body)
+    listed = json.loads(bytes((await upstream.whole(asked)).body))
     return JSONResponse({**listed, "data": listed["data"][:-1]}) if "data" in listed else None
 
 

@@ -1,3 +1,4 @@
+import io
 import json
 
 from rich.console import Console
@@ -19,7 +20,7 @@ def test_one_failure_or_nothing_checked_is_no_pass() -> None:
 
 
 def test_the_table_says_what_was_seen_as_it_is() -> None:
-    console = Console(width=120, record=True, quiet=True)
+    console = Console(width=120, file=io.StringIO(), record=True)
     console.print(table([result("pass"), result("fail", "ends with [DONE]"), result("skipped", "no GPU")]))
     said = console.export_text()
     assert "Chat streams as it writes" in said
