@@ -177,7 +177,7 @@ def together(gateway: Gateway, model: str) -> str:
 
 @check("keeps a model that serves, and says when to come back", each=FIRST_CHAT, needs=NEEDS)
 def keeps_busy(gateway: Gateway, model: str) -> str:
-    body = {"model": gateway.name_of(model).name, "messages": chat.COUNT, "max_tokens": 256, "stream": True}
+    body = {"model": gateway.name_of(model).name, "messages": chat.COUNT, "max_tokens": 128, "stream": True}
     with gateway.http.stream("POST", "/v1/chat/completions", json=body) as answer:
         lines = answer.iter_lines()
         next(lines)

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from tests.gateway import MASTER_KEY, Gateway
 
-_OF_ONE_CONNECTION = ("connection", "content-length", "date", "server", "transfer-encoding")
+_OF_ONE_CONNECTION = ("accept-encoding", "connection", "content-length", "date", "host", "server", "transfer-encoding")
 
 
 class Asked(NamedTuple):
@@ -33,11 +33,13 @@ class Upstream:
     """The gateway behind the layer."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self._client = httpx.AsyncClient(base_url=gateway.url, timeout=300)
+        self._client = httpx.AsyncClient(base_url=gateway.url, headers={"Accept-Encoding": "identity"}, timeout=300)
         self._heard: dict[bytes, Response] = {}
 
     async def forward(self, asked: Asked) -> Response:
-        """The answer as it comes. One that transcribes the same again is not waited for: it would be the same."""
+        """The answer as it comes. What was heard in a recording is remembered until models are moved."""
+        if asked.path.startswith("/vram/"):
+            self._heard.clear()
         if asked.path != "/v1/audio/transcriptions":
             return await self._forward(asked)
         boundary = asked.headers["content-type"].partition("boundary=")[2]
@@ -78,7 +80,7 @@ class Upstream:
 
 
 def _passed_on(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name.lower() not in (*_OF_ONE_CONNECTION, "host")}
+    return {name: value for name, value in headers.items() if name.lower() not in _OF_ONE_CONNECTION}
 
 
 Fault = Callable[[Asked, Upstream], Awaitable[Response | None]]
