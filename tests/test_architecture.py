@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("llmux", "hooks", "providers", "vram", "database", "demo", "bench")
+ROOMS = ("llmux", "hooks", "providers", "vram", "database", "demo", "bench", "acceptance")
 
 FORBIDDEN = {
-    "vram": {"llmux", "hooks", "providers", "database", "demo", "bench"},
-    "database": {"llmux", "hooks", "providers", "vram", "demo", "bench"},
-    "providers": {"hooks", "database", "demo", "bench", "llmux.cli", "llmux.gateway"},
-    "hooks": {"database", "demo", "bench", "llmux.cli", "llmux.gateway"},
+    "vram": {"llmux", "hooks", "providers", "database", "demo", "bench", "acceptance"},
+    "database": {"llmux", "hooks", "providers", "vram", "demo", "bench", "acceptance"},
+    "providers": {"hooks", "database", "demo", "bench", "acceptance", "llmux.cli", "llmux.gateway"},
+    "hooks": {"database", "demo", "bench", "acceptance", "llmux.cli", "llmux.gateway"},
     "llmux": {"demo", "bench"},
+    "acceptance": {"hooks", "providers", "vram", "database", "demo", "bench"},
 }
 LAUNCHERS = {"llmux.cli": {"llmux.__main__"}, "llmux.gateway": {"llmux.serving"}}
+CONFIGURATION = ("llmux.config", "llmux.config.Config", "llmux.config.Task", "llmux.config.View")
 RUNTIMES = {"llamacpp", "transformers_asr", "transformers_chat", "chatterbox", "hibari"}
 
 
@@ -55,6 +57,11 @@ def test_only_the_launcher_knows_the_launcher(module: str) -> None:
     imported = imports(ALL[module])
     for launcher, allowed in LAUNCHERS.items():
         assert module in {launcher, *allowed} or not reaches(imported, launcher)
+
+
+@pytest.mark.parametrize("module", [name for name in ALL if name.startswith("acceptance.")])
+def test_acceptance_is_a_client_that_can_read_the_configuration(module: str) -> None:
+    assert {name for name in imports(ALL[module]) if reaches({name}, "llmux")} <= set(CONFIGURATION)
 
 
 @pytest.mark.parametrize("task", ["chat", "speech", "transcription", "dialect", "leased", "litellm_audio"])

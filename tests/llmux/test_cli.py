@@ -43,6 +43,7 @@ def run(*arguments: str, fails: bool = False) -> str:
         ("keys", "revoke"),
         ("weights", "fetch"),
         ("bench",),
+        ("acceptance",),
     ],
 )
 def test_every_command_has_help(command: tuple[str, ...]) -> None:
