@@ -1,10 +1,11 @@
-"""The command line: serve, status, check, keys, weights."""
+"""The command line: serve, status, check, connect, keys, weights."""
 
 import json
 from pathlib import Path
 
 import click
 
+from llmux.cli_connect import connect
 from llmux.cli_keys import keys
 from llmux.cli_weights import weights
 from llmux.options import config_option, load, port_option
@@ -118,5 +119,6 @@ def time_model(config_path: Path, port: int | None, model: str) -> None:
         raise SystemExit(1)
 
 
+main.add_command(connect)
 main.add_command(keys)
 main.add_command(weights)
