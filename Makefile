@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup models demo serve test test-ui test-openwebui bench lint lock
 
 help:  ## print this
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 setup:  ## make .venv: pinned packages, and llama.cpp built for this machine
 	@$(BOOTSTRAP)

@@ -119,13 +119,14 @@ def open_webui(
         setup = Setup.of(config, connection, model=model, task_model=task_model, hide_speech=hide_speech)
         if configure is not None:
             listed = OpenWebUI(configure, _token()).set_up(setup)
-            missing = [name for name in setup.shown or config.virtual if name not in listed]
+            wanted = setup.shown or tuple(config.virtual)
+            missing = [name for name in wanted if name not in listed]
             if missing:
                 raise ValueError(
                     f"Open WebUI is set up, but does not list {', '.join(missing)}: does it reach {connection.url} "
                     "from where it runs? If not, give the address that does with --url"
                 )
-            click.echo(f"Open WebUI is set up, and lists {len(listed)} models.")
+            click.echo(f"Open WebUI is set up, and lists all {len(wanted)} models.")
         elif write is not None:
             write_private(write, _environment_file(setup.environment(), connection.key))
             click.echo(f"Wrote {write}, which holds the key: only you can read it.")

@@ -1,6 +1,7 @@
 """How a client reaches this gateway: the address, and the client's own key."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -22,7 +23,7 @@ class Connection:
 
     @classmethod
     def of(cls, config: Config, client: str, url: str | None, key_variable: str | None) -> "Connection":
-        """For one of client_keys.CLIENTS. Raises ValueError where there is no key for it.
+        """For one of client_keys.CLIENTS. Raises ValueError where there is no key for it, or no such address.
 
         url: where the client finds the gateway, if not where it listens
         key_variable: the environment variable that holds the key, if not the one of the first start
@@ -34,6 +35,8 @@ class Connection:
             if not key:
                 raise ValueError(f"the environment variable {key_variable} is not set")
         address = (url or listening_url(config)).rstrip("/")
+        if re.match(r"https?://[^/\s]+", address) is None:
+            raise ValueError(f"{address} is no address, such as https://llm.example.org")
         return cls(address if address.endswith("/v1") else f"{address}/v1", key)
 
     def models(self) -> Sequence[str] | None:
@@ -41,10 +44,8 @@ class Connection:
         headers = {"Authorization": f"Bearer {self.key}"}
         try:
             answer = httpx.get(f"{self.url}/models", headers=headers, timeout=_ANSWER_S, trust_env=False)
-        except httpx.HTTPError:
+        except (httpx.HTTPError, httpx.InvalidURL):
             return None
-        except httpx.InvalidURL:
-            raise ValueError(f"{self.url} is no address") from None
         if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise ValueError(
                 f"{self.url} refuses this key: it was revoked, or belongs to another gateway. Make another with "

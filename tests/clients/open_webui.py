@@ -1,4 +1,4 @@
-"""The real Open WebUI. `python -m tests.clients.open_webui` installs it from PyPI, each version in a folder of its own."""
+"""The real Open WebUI, each version in a folder of its own; `python -m tests.clients.open_webui` installs it."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def install() -> None:
     for version in VERSIONS:
 
         def make(folder: Path, lock: Path = _PYPI / f"open-webui-{version}.txt") -> None:
-            print(f"tests: installing {lock.stem}", file=sys.stderr, flush=True)
+            print(f"tests: installing {lock.stem}", file=sys.stderr, flush=True)  # noqa: T201
             environment = installer_environment(os.environ)
             # Relocatable, because the folder gets its name when it is whole.
             made = [uv, "venv", "--quiet", "--relocatable", "--python", sys.executable, folder / "environment"]
@@ -47,11 +47,12 @@ class OpenWebUI:
     """One that runs, new, once this is made. environment: what it is told beside what the tests need"""
 
     def __init__(self, version: str, folder: Path, environment: Mapping[str, str]) -> None:
-        python = cache() / f"open-webui-{version}" / "environment" / "bin" / "python"
-        assert python.is_file(), "Open WebUI is missing; run: make test-openwebui"
+        program = cache() / f"open-webui-{version}" / "environment" / "bin" / "open-webui"
+        assert program.is_file(), "Open WebUI is missing; run: make test-openwebui"
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._log = folder / "log"
+        (folder / "data").mkdir()
         own = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
@@ -61,7 +62,7 @@ class OpenWebUI:
         }
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [python, "-m", "uvicorn", "open_webui.main:app", "--host", "127.0.0.1", "--port", str(port)],
+                [program, "serve", "--host", "127.0.0.1", "--port", str(port)],
                 cwd=folder,
                 env={**own, **_ENVIRONMENT, **environment},
                 stdout=log,
