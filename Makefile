@@ -12,10 +12,10 @@ LOCK := ../$(VENV)/uv pip compile --quiet --no-cache --upgrade --universal --pyt
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models demo serve test test-ui bench lint lock
+.PHONY: help setup models demo serve test test-ui test-openwebui bench lint lock
 
 help:  ## print this
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 setup:  ## make .venv: pinned packages, and llama.cpp built for this machine
 	@$(BOOTSTRAP)
@@ -30,11 +30,17 @@ serve: setup  ## serve the models of litellm_config.yaml on 127.0.0.1:8081
 	@$(VENV)/python -m llmux serve --config litellm_config.yaml
 
 test: models  ## run the tests; ARGS="-k word" goes to pytest
+	@$(VENV)/python -m tests.clients.opencode
 	@$(VENV)/python -m pytest $(ARGS)
 
 test-ui: models  ## drive the admin UI in Chromium, which root gets installed; ARGS="--screenshots docs/images" for pictures
 	@tests/system-packages chromium
 	@$(VENV)/python -m pytest tests/ui -m ui $(ARGS)
+
+test-openwebui: models  ## drive the real Open WebUI, by its API and in Chromium; 2.5 GB in the cache folder the first time
+	@tests/system-packages chromium ffmpeg
+	@$(VENV)/python -m tests.clients.open_webui
+	@$(VENV)/python -m pytest tests/clients -m openwebui $(ARGS)
 
 bench: setup  ## measure: NAME=vram-sim ARGS="--events 50000"; without NAME, list what can be asked
 	@$(VENV)/python -m bench $(NAME) $(ARGS)
@@ -50,3 +56,5 @@ lock: setup  ## pin the newest versions that requirements/*.in allow
 	@cd requirements && $(LOCK) runtime.in -o runtime.txt --excludes excluded.in --no-emit-package llama-cpp-python
 	@cd requirements && $(LOCK) torch.in -o cuda.txt -c runtime.txt --no-emit-package torch
 	@cd requirements && $(LOCK) dev.in -o dev.txt -c runtime.txt
+	@cd tests/clients/pypi && for name in *.in; do [ $$name = excluded.in ] || \
+		../../$(LOCK) $$name -o $${name%.in}.txt --excludes excluded.in; done

@@ -1,4 +1,4 @@
-"""The command line: serve, status, check, bench, acceptance, keys, weights."""
+"""The command line: serve, status, check, bench, acceptance, connect, keys, weights."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from llmux.cli_acceptance import acceptance
+from llmux.cli_connect import connect
 from llmux.cli_keys import keys
 from llmux.cli_weights import weights
 from llmux.options import config_option, load, port_option
@@ -120,5 +121,6 @@ def time_model(config_path: Path, port: int | None, model: str) -> None:
 
 
 main.add_command(acceptance)
+main.add_command(connect)
 main.add_command(keys)
 main.add_command(weights)

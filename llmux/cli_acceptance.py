@@ -10,7 +10,7 @@ import click
 
 from llmux.config import Config
 from llmux.options import load
-from llmux.running import address
+from llmux.running import listening_url
 from llmux.secrets import MASTER_KEY_VARIABLE, master_key
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def acceptance(
         raise click.UsageError(f"there is no key: give --key, LLMUX_KEY or {MASTER_KEY_VARIABLE}")
     if url is None:
         assert config is not None
-        url = address(config)
+        url = listening_url(config)
     webui = (open_webui, os.environ.get("OPEN_WEBUI_KEY", "")) if open_webui else None
 
     progress = Console(stderr=True, highlight=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import httpx
 
-from llmux.secrets import new_key, write_private
+from llmux.secrets import new_key, read_private, write_private
 
 CLIENTS: Mapping[str, tuple[str, ...]] = {
     "Open WebUI": (),
@@ -44,6 +44,25 @@ async def make_client_keys(http: httpx.AsyncClient, state_dir: Path) -> Mapping[
             made.raise_for_status()
     begun.replace(path)
     return keys
+
+
+def client_key(state_dir: Path, client: str) -> str:
+    """The key that the first start made for one of CLIENTS. Raises ValueError where it is not known."""
+    path = state_dir / FILE
+    try:
+        key = json.loads(read_private(path))[client]
+    except FileNotFoundError:
+        raise ValueError(
+            f"state/{FILE} is missing: the first start makes it (python -m llmux serve), where there is a database. Or "
+            f'make a key with `python -m llmux keys create "{client}"`, and name the variable that holds it: '
+            "--key-variable LLMUX_KEY"
+        ) from None
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(
+            f'state/{FILE} holds no key for {client}; make one with `python -m llmux keys create "{client}"`, and name '
+            "the variable that holds it: --key-variable LLMUX_KEY"
+        ) from None
+    return str(key)
 
 
 def show(keys: Mapping[str, str]) -> None:

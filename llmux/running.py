@@ -14,8 +14,8 @@ class NoAnswer(Exception):
     """No gateway does what is asked. The message says why, and what to do."""
 
 
-def address(config: Config, port: int | None = None) -> str:
-    """Where this configuration's gateway listens, or on another port."""
+def listening_url(config: Config, port: int | None = None) -> str:
+    """Where this machine finds the gateway of a configuration, or the one that was told another port."""
     settings = config.settings
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
     host = f"[{host}]" if ":" in host else host
@@ -32,7 +32,7 @@ class RunningGateway:
     @classmethod
     def of(cls, config: Config, port: int | None = None) -> "RunningGateway":
         """Where this configuration's gateway listens, or on another port. ValueError: its key cannot be used."""
-        return cls(address(config, port), master_key(config.state_dir))
+        return cls(listening_url(config, port), master_key(config.state_dir))
 
     def get(self, path: str, **query: str | int | bool) -> Any:
         """What it answers. Raises NoAnswer."""

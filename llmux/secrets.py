@@ -61,17 +61,17 @@ def database_url(state_dir: Path) -> str:
         raise ValueError(
             f"llmux.database is external: set {DATABASE_URL_VARIABLE}, or write it to state/database_url (chmod 600)"
         )
-    return _read_private(path)
+    return read_private(path)
 
 
 def _kept(path: Path, make: Callable[[], str]) -> str:
     if not path.exists():
         write_private(path, make() + "\n")
-    return _read_private(path)
+    return read_private(path)
 
 
-def _read_private(path: Path) -> str:
-    """Raises ValueError where others could read it, too."""
+def read_private(path: Path) -> str:
+    """What a file of the state folder says. Raises ValueError where others could read it, too."""
     if path.stat().st_mode & 0o077:
         raise ValueError(f"state/{path.name} can be read by others; run: chmod 600 on it")
     return path.read_text(encoding="utf-8").strip()

@@ -10,6 +10,10 @@ from llmux.litellm_settings import ENVIRONMENT
 os.environ.update(ENVIRONMENT)  # before anything imports LiteLLM
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", type=Path, help="write the pictures of docs/ into this folder")
+
+
 @pytest.fixture(scope="session")
 def demo_models() -> Path:
     """The folder that `python -m demo.models` fills."""

@@ -1,12 +1,12 @@
 """A real Chromium, and a real gateway whose admin UI it opens."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from tests.browser import chromium, screenshots  # noqa: F401 (a fixture)
 from tests.gateway import Gateway
 
 CONFIG = """\
@@ -24,19 +24,6 @@ llmux:
       {{task: llm, runtime: llama.cpp, weights: smollm2-135m, file: SmolLM2-135M-Instruct.Q4_1.gguf, context: 2048,
         estimate: 300 MB}}
 """
-
-# As root in a container there is no sandbox for it; and it is to ask for nothing but the pages under test.
-_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--screenshots", type=Path, help="write the pictures of docs/ into this folder")
-
-
-@pytest.fixture(scope="session")
-def screenshots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder for pictures."""
-    return request.config.getoption("--screenshots") or tmp_path_factory.mktemp("screenshots")
 
 
 @pytest.fixture(scope="session")
@@ -61,14 +48,8 @@ def password(folder: Path, gateway: Gateway) -> str:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium, with a profile that is new and goes with it."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    assert chromium is not None, "these tests need chromium: see tests/system-packages.txt"
-    expect.set_options(timeout=30_000)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
