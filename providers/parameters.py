@@ -169,7 +169,9 @@ def _tools_of(given: Mapping[str, Any]) -> tuple[Tools, Tools, bool]:
         names = [_name_of(entry) for entry in entries] if isinstance(entries, list) else []
         chosen = tuple(_named(tools, name) for name in names)
         if not chosen or allowed.get("mode") not in ("auto", "required"):
-            raise InvalidRequest("allowed_tools takes a mode, auto or required, and tools", param="tool_choice")
+            raise InvalidRequest(
+                "tool_choice of allowed_tools takes a mode, auto or required, and tools", param="tool_choice"
+            )
         return (chosen, (), False) if allowed["mode"] == "auto" else (tools, chosen, False)
     if choice == "required":
         if not tools:
