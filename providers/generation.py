@@ -131,7 +131,7 @@ async def _answer(
                     likelihoods.held.append((text, logprob))
             if piece.finish_reason:
                 parts += reply.finish()
-            shown = end.shown(parts)
+            shown = end.shown(_joined(parts))
             if piece.finish_reason and not end.reached:
                 shown += end.rest()
             reason = end.reason(piece.finish_reason)
@@ -149,6 +149,18 @@ async def _answer(
                 tokens = reasoning_tokens = 0
             if reason:
                 return
+
+
+def _joined(parts: Sequence[Part]) -> list[Part]:
+    """Neighbouring texts as one."""
+    joined: list[Part] = []
+    for part in parts:
+        last = joined[-1] if joined else None
+        if isinstance(part, Text) and isinstance(last, Text) and part.reasoning == last.reasoning:
+            joined[-1] = Text(last.text + part.text, part.reasoning)
+        else:
+            joined.append(part)
+    return joined
 
 
 class _Likelihoods:

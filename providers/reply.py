@@ -75,7 +75,7 @@ class Reply:
 
     def says(self, text: str) -> bool:
         """Whether this text would be said, were it fed now, as far as it is no markup."""
-        return self.speaking and bool(text.strip() or not text or not self._spoken.trim)
+        return self.speaking and not self._spoken.drops(text, self.reasoning)
 
     def finish(self) -> list[Part]:
         """The rest, once the answer is over. What was begun and is no whole call is text."""
@@ -165,13 +165,10 @@ class Reply:
 
 
 class _Spoken:
-    """Text on its way out. White space at a border between reasoning, text and calls belongs to the markup.
-
-    trim: whether this is such a border
-    """
+    """Text on its way out. White space at a border between reasoning, text and calls belongs to the markup."""
 
     def __init__(self, *, trim: bool) -> None:
-        self.trim = trim
+        self._trim = trim
         self._space = ""
         self._reasoned = trim
         self.anything = False
@@ -182,14 +179,18 @@ class _Spoken:
             self._reasoned = reasoning
             self._cut()
         text = self._space + text
-        if self.trim:
+        if self._trim:
             text = text.lstrip()
         said = text.rstrip()
         self._space = text[len(said) :]
         if said:
-            self.trim = False
+            self._trim = False
             self.anything |= not reasoning
             yield Text(said, reasoning)
+
+    def drops(self, text: str, reasoning: bool) -> bool:
+        """Whether this is white space at a border."""
+        return text.isspace() and (self._trim or reasoning != self._reasoned)
 
     def border(self) -> None:
         """A call was made here."""
@@ -203,7 +204,7 @@ class _Spoken:
 
     def _cut(self) -> None:
         self._space = ""
-        self.trim = True
+        self._trim = True
 
 
 @lru_cache(maxsize=64)
