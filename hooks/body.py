@@ -1,6 +1,6 @@
 """The shape of a request's body, before LiteLLM stumbles over it: what it cannot read it answers with 500."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from llmux.errors import InvalidRequest
 
@@ -33,6 +33,13 @@ _UNSERVED: Mapping[str, str] = {
 }
 """Fields that ask for what there is not, and would be passed over in silence."""
 
+_OF_COMPLETIONS: Mapping[str, tuple[Sequence[object], str]] = {
+    "best_of": ((0, 1), "ask chat completions for n answers and choose"),
+    "echo": ((False,), "the prompt is known"),
+    "logprobs": ((), "chat completions tell them"),
+    "suffix": (("",), "text is not filled in"),
+}
+"""Fields of completions that are not translated into a chat, the values that ask for nothing, and what to do."""
 
 _PARTS = ("text", "image_url")
 """Of what a user's message may consist in chat completions."""
@@ -54,6 +61,8 @@ def refuse_malformed(data: Mapping[str, object], call_type: str = "acompletion")
         if isinstance(items, list) and not all(isinstance(item, dict) for item in items):
             raise InvalidRequest(f"{name} must hold objects, and nothing else", param=name)
     _refuse_prompts(data.get("prompt"))
+    if call_type.endswith("text_completion"):
+        _refuse_untranslated(data)
     messages = data.get("messages")
     if isinstance(messages, list):
         _refuse_messages(messages)
@@ -64,6 +73,14 @@ def refuse_malformed(data: Mapping[str, object], call_type: str = "acompletion")
 def _refuse_prompts(prompt: object) -> None:
     if isinstance(prompt, list) and not (len(prompt) == 1 and isinstance(prompt[0], str)):
         raise InvalidRequest("prompt must be one text; token ids and several prompts are not taken", param="prompt")
+
+
+def _refuse_untranslated(data: Mapping[str, object]) -> None:
+    for name, (harmless, instead) in _OF_COMPLETIONS.items():
+        if data.get(name) is not None and data[name] not in harmless:
+            raise InvalidRequest(f"{name} is not served here: {instead}", param=name)
+    if data.get("stream") and data.get("n") not in (None, 1):
+        raise InvalidRequest("several completions are not streamed; chat completions are", param="n")
 
 
 def _refuse_messages(messages: list[dict[str, object]]) -> None:

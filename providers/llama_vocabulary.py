@@ -7,6 +7,7 @@ from typing import Any
 import llama_cpp.llama_cpp as llama
 
 from llmux.errors import InvalidRequest
+from providers.constraint import Vocabulary
 from providers.dialect import spans
 
 
@@ -20,7 +21,8 @@ class LlamaVocabulary:
         self._vocab = llama.llama_model_get_vocab(model)
         self.size: int = llama.llama_vocab_n_tokens(self._vocab)
         self.special_tokens = dict(self._special_tokens())
-        self.control_tokens = tuple(self._control_tokens())
+        self._control = tuple(self._controlling())
+        self.control_tokens = tuple(self._text(token) for token in self._control)
 
     @property
     def is_there(self) -> bool:
@@ -32,11 +34,11 @@ class LlamaVocabulary:
             if token != llama.LLAMA_TOKEN_NULL:
                 yield f"{name}_token", self._text(token)
 
-    def _control_tokens(self) -> Iterator[str]:
+    def _controlling(self) -> Iterator[int]:
         control = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN
         for token in range(self.size):
             if llama.llama_vocab_get_attr(self._vocab, token) & control:
-                yield self._text(token)
+                yield token
 
     def _text(self, token: int) -> str:
         text: bytes = llama.llama_vocab_get_text(self._vocab, token)
@@ -77,3 +79,13 @@ class LlamaVocabulary:
     def ends(self, token: int) -> bool:
         """Whether an answer ends with this token."""
         return bool(llama.llama_vocab_is_eog(self._vocab, token))
+
+    def words(self) -> Vocabulary:
+        """For grammars and logprobs."""
+        tokens = range(self.size)
+        return Vocabulary(
+            [self.bytes_of(token) for token in tokens],
+            control=self._control,
+            ends=[token for token in tokens if self.ends(token)],
+            tokenize=self._tokenize_span,
+        )

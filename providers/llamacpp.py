@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ import llama_cpp.llama_cpp as llama
 from llmux.config import Model
 from llmux.errors import ContextLengthExceeded, InvalidRequest, LlmuxError, LoadFailed, WeightsMissing
 from providers import llama_log
+from providers.constraint import Vocabulary
 from providers.llama_sampler import LlamaSampler, defaults_of
 from providers.llama_vocabulary import LlamaVocabulary
 from providers.pace import paced
 from providers.projector import Picture, Projector, image_token
-from providers.runtime import Image, Piece, Sampling
+from providers.runtime import Image, Piece, Sampling, TokenLogprob
 from providers.sampler import check_bias, filled
 from providers.worker import Cancelled, Worker
 
@@ -173,7 +174,8 @@ class LlamaCpp:
         if position is None:
             return
         written = [token for part in parts if not isinstance(part, Picture) for token in part]
-        sampler = LlamaSampler(sampling, written, vocabulary=self._vocabulary.size, context=self.context)
+        words = self._words if sampling.grammar or sampling.logprobs is not None else None
+        sampler = LlamaSampler(sampling, written, vocabulary=self._vocabulary.size, context=self.context, words=words)
         try:
             yield from self._continue(length, position, most, sampler, cancelled)
         finally:
@@ -226,23 +228,29 @@ class LlamaCpp:
     ) -> Iterator[Piece]:
         characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
         held = 0
+        logprobs: list[TokenLogprob] = []
         for left in range(most - 1, -1, -1):
             if cancelled.is_set():
                 return
             token = sampler.pick(self._context)
             held += 1
+            logprobs += [sampler.logprob] if sampler.logprob else []
             if self._vocabulary.ends(token):
-                yield Piece("", held, prompt_tokens, "stop")
+                yield Piece("", held, prompt_tokens, "stop", logprobs)
                 return
             text = characters.decode(self._vocabulary.bytes_of(token))
             if left == 0:
-                yield Piece(text, held, prompt_tokens, "length")
+                yield Piece(text, held, prompt_tokens, "length", logprobs)
                 return
             if text:
-                yield Piece(text, held, prompt_tokens)
-                held = 0
+                yield Piece(text, held, prompt_tokens, logprobs=logprobs)
+                held, logprobs = 0, []
             self._decode([token], position)
             position += 1
+
+    @cached_property
+    def _words(self) -> Vocabulary:
+        return self._vocabulary.words()
 
     def _decode(self, tokens: Sequence[int], position: int) -> None:
         """Compute these tokens, the first of which stands at `position`; logits are kept for the last."""

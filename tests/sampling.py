@@ -7,6 +7,7 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
+from providers.constraint import Vocabulary
 from providers.runtime import Sampling
 
 VOCABULARY = 24
@@ -20,6 +21,23 @@ EVERYTHING = Sampling(
     repetition_penalty=1.3,
     logit_bias={3: 2.5, 5: -100.0},
 )
+
+WORDS = Vocabulary(
+    [bytes([ord("a") + token]) for token in range(VOCABULARY - 1)] + [b"<end>"],
+    control=[VOCABULARY - 1],
+    ends=[VOCABULARY - 1],
+    tokenize=lambda text: [ord(letter) - ord("a") for letter in text],
+)
+"""What the tokens stand for: letters, and the end."""
+
+HELD = "start: /[a-c]{3}/"
+
+
+def reckoned(logits: Any) -> Any:
+    """The logprob of each token."""
+    powers = np.exp(logits.astype(np.float64) - logits.max())
+    return np.log(powers / powers.sum())
+
 
 NEAR = 1e-5
 """A share this close to a bound falls on either side of it by rounding."""

@@ -85,3 +85,18 @@ def test_other_routes_have_other_parts() -> None:
     refuse_malformed(shown, "anthropic_messages")
     with pytest.raises(InvalidRequest, match="parts"):
         refuse_malformed(shown, "acompletion")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("best_of", 2), ("echo", True), ("logprobs", 0), ("logprobs", 3), ("suffix", "}"), ("n", 2)]
+)
+def test_what_is_not_translated_of_a_completion_is_refused_by_name(name: str, value: object) -> None:
+    asked = {"prompt": "a", "stream": True, name: value}
+    with pytest.raises(InvalidRequest) as refused:
+        refuse_malformed(asked, "atext_completion")
+    assert refused.value.param == name
+
+
+def test_a_completion_may_ask_for_nothing_by_name() -> None:
+    asked = {"prompt": "a", "best_of": 1, "echo": False, "logprobs": None, "suffix": "", "n": 3}
+    refuse_malformed(asked, "atext_completion")

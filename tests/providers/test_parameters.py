@@ -89,13 +89,21 @@ def test_all_tokens_may_be_asked_for_in_two_ways() -> None:
         ("stop", ["a", ""]),
         ("stop", ["a", "b", "c", "d", "e"]),
         ("stop", 5),
-        ("n", 2),
-        ("logprobs", True),
+        ("n", 0),
+        ("n", 9),
+        ("logprobs", 3),
         ("top_logprobs", 2),
-        ("response_format", {"type": "json_object"}),
+        ("top_logprobs", 21),
+        ("response_format", {"type": "grammar"}),
+        ("response_format", {"type": "json_schema"}),
+        ("response_format", {"type": "json_schema", "json_schema": {"schema": 5}}),
         ("functions", [{"name": "f"}]),
         ("tool_choice", "required"),
+        ("tool_choice", "must"),
         ("tool_choice", {"type": "function", "function": {"name": "f"}}),
+        ("tool_choice", {"type": "function"}),
+        ("tool_choice", {"type": "allowed_tools"}),
+        ("tool_choice", {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}),
         ("parallel_tool_calls", "no"),
         ("tools", "f"),
         ("tools", [{"type": "function"}]),
@@ -118,6 +126,13 @@ def test_a_value_that_cannot_be_served_is_refused_by_name(name: str, value: obje
         Parameters.parse({name: value})
     assert refused.value.param == name
     assert name in str(refused.value)
+
+
+PAIR = [{"type": "function", "function": {"name": name}} for name in "fg"]
+
+
+def named(name: str) -> dict[str, object]:
+    return {"type": "function", "function": {"name": name}}
 
 
 def test_tools_are_kept_from_the_template_where_none_may_be_called() -> None:
@@ -192,3 +207,33 @@ def test_a_locked_view_takes_the_same_wish_and_others() -> None:
         "enable_thinking": False,
         "add_vision_id": True,
     }
+
+
+def test_a_call_may_be_demanded_of_any_tool_of_some_or_of_one() -> None:
+    def parsed(choice: object) -> Parameters:
+        return Parameters.parse({"tools": PAIR, "tool_choice": choice})
+
+    def some(mode: str) -> object:
+        return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [named("g")]}}
+
+    assert parsed("required").demanded == tuple(PAIR)
+    assert parsed("required").parallel
+    assert (parsed(named("g")).tools, parsed(named("g")).demanded) == (tuple(PAIR), (PAIR[1],))
+    assert not parsed(named("g")).parallel, "a function that is named is called once"
+    assert (parsed(some("required")).tools, parsed(some("required")).demanded) == (tuple(PAIR), (PAIR[1],))
+    assert (parsed(some("auto")).tools, parsed(some("auto")).demanded) == ((PAIR[1],), ())
+
+
+def test_json_is_any_object_or_what_a_schema_says() -> None:
+    def schema(form: object) -> object:
+        return Parameters.parse({"response_format": form}).schema
+
+    assert schema({"type": "text"}) is None
+    assert schema({"type": "json_object"}) == {"type": "object"}
+    assert schema({"type": "json_schema", "json_schema": {"name": "n", "schema": {"enum": [1]}}}) == {"enum": [1]}
+
+
+def test_logprobs_are_told_with_as_many_alternatives_as_are_wanted() -> None:
+    assert Parameters.parse({"logprobs": True}).sampling.logprobs == 0
+    assert Parameters.parse({"logprobs": True, "top_logprobs": 4}).sampling.logprobs == 4
+    assert Parameters.parse({"logprobs": False, "top_logprobs": 0}).sampling.logprobs is None

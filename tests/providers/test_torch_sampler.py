@@ -1,6 +1,7 @@
 """transformers' processors, held to the contract of sampling."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import example, given
 
 from providers.runtime import Sampling
 from providers.torch_sampler import TorchSampler
-from tests.sampling import EVERYTHING, VOCABULARY, expected, logits_of, samplings, tokens_of
+from tests.sampling import EVERYTHING, HELD, VOCABULARY, WORDS, expected, logits_of, reckoned, samplings, tokens_of
 
 
 def of_torch(sampling: Sampling, prompt: Sequence[int], answer: Sequence[int], logits: Any) -> dict[int, float]:
@@ -51,3 +52,25 @@ def test_a_seed_draws_the_same_tokens_and_another_one_others() -> None:
 
     assert drawn(-7) == drawn(-7)
     assert len({tuple(drawn(seed)) for seed in (1, 2, 2**70, None, None)}) == 5
+
+
+@given(sampling=samplings, logits=logits_of)
+def test_a_grammar_leaves_what_it_allows_whatever_the_sampling(sampling: Sampling, logits: Any) -> None:
+    held = replace(sampling, grammar=HELD, seed=1)
+    sampler = TorchSampler(held, [1], vocabulary=VOCABULARY, device="cpu", words=WORDS)
+    picked = [sampler.pick(torch.from_numpy(logits)) for _ in range(4)]
+    assert set(picked[:3]) <= {0, 1, 2}
+    assert picked[3] == VOCABULARY - 1
+
+
+@given(logits=logits_of)
+def test_logprobs_are_the_models_own_whatever_the_sampling(logits: Any) -> None:
+    sampling = Sampling(temperature=0.2, logit_bias={3: 50.0}, logprobs=4, grammar="start: /[b-d]/")
+    sampler = TorchSampler(sampling, [1], vocabulary=VOCABULARY, device="cpu", words=WORDS)
+    token = sampler.pick(torch.from_numpy(logits))
+    assert sampler.logprob is not None
+    assert sampler.logprob.bytes == WORDS.tokens[token]
+    assert sampler.logprob.logprob == pytest.approx(reckoned(logits)[token], abs=1e-4)
+    assert [likely for _, _, likely in sampler.logprob.top] == pytest.approx(
+        sorted(reckoned(logits), reverse=True)[:4], abs=1e-4
+    )
