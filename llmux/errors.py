@@ -16,6 +16,7 @@
     ├── NotFound                    404  no such route
     │   ├── ModelNotFound           404
     │   └── WeightsMissing          404
+    ├── RequestTimedOut             408  a body that stopped coming
     ├── RequestTooLarge             413
     ├── RateLimited                 429  carries Retry-After
     ├── GpuMissing                  501  only a GPU could do it, and there is none
@@ -136,6 +137,12 @@ class ModelNotFound(NotFound):
 class WeightsMissing(NotFound):
     type = "weights_missing"
     code = "weights_missing"
+
+
+class RequestTimedOut(LlmuxError):
+    status_code = 408
+    type = "invalid_request_error"
+    code = "request_timed_out"
 
 
 class RequestTooLarge(LlmuxError):

@@ -17,6 +17,7 @@ from unittest.mock import patch
 import httpx
 
 from llmux.config import Model
+from llmux.errors import ContextLengthExceeded
 from llmux.litellm_settings import ENVIRONMENT
 from providers.dialect import SEAM
 from providers.download import Download
@@ -55,6 +56,8 @@ class Scripted:
         said = re.findall(r"\[\[(.*?)\]\]", prompt.replace(SEAM, ""), re.DOTALL)
         answer = said[-1] if said else shown(f"{prompt}{sampling}{[image.shape for image in images]}")
         length = len(prompt) // 4
+        if length >= self.context:
+            raise ContextLengthExceeded(f"the prompt has {length} tokens, the context {self.context}", param="messages")
         for number, start in enumerate(range(0, len(answer), 3), start=1):
             if number == sampling.max_tokens:
                 yield Piece(answer[start : start + 3], 1, length, "length")

@@ -398,3 +398,33 @@ def test_a_body_that_makes_no_sense_is_a_400(gateway: Gateway, path: str, body: 
         answer = http.post(path, json={"model": "Plain", **body} if isinstance(body, dict) else body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [("/v1/chat/completions", "messages"), ("/v1/responses", "input"), ("/v1/messages", "messages")],
+)
+@pytest.mark.parametrize(
+    ("said", "more", "code"),
+    [("Hi", {"temperature": 9}, None), ("word " * 30_000, {}, "context_length_exceeded")],
+    ids=["a parameter", "the context"],
+)
+def test_an_error_before_the_first_token_keeps_its_status_in_every_api(
+    gateway: Gateway, path: str, field: str, stream: bool, said: str, more: dict[str, Any], code: str | None
+) -> None:
+    body = {"model": "Plain", field: [{"role": "user", "content": said}], "max_tokens": 9, "stream": stream, **more}
+    with gateway.http() as http:
+        answer = http.post(path, json=body)
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert (error["type"], error["code"]) == ("invalid_request_error", code)
+    if code:
+        assert "37" in error["message"]
+        assert "32768" in error["message"]
+
+
+def test_three_dozen_tools_reach_the_model(client: openai.OpenAI) -> None:
+    tools: list[Any] = [{"type": "function", "function": {"name": f"tool_{number}"}} for number in range(36)]
+    prompt = prompt_of(client, "Instruct", tools=tools)
+    assert all(f"tool_{number}" in prompt for number in range(36))

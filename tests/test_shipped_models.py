@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from hibari import Hibari
 
+from bench import random_chatterbox
 from llmux.config import Config, load_config
 from providers import mxfp4
 from tests import checkpoints
@@ -19,6 +20,7 @@ from tests.gateway import ROOT, Gateway
 SHIPPED = ROOT / "litellm_config.yaml"
 CONFIG = load_config(SHIPPED)
 CHAT = [name for name in CONFIG.virtual if CONFIG.physical(name).task == "llm"]
+VOICES = [name for name in CONFIG.virtual if CONFIG.physical(name).task == "tts"]
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 
 
@@ -42,6 +44,14 @@ def write_mxfp4(folder: Path) -> None:
     mxfp4.convert(folder / "plain", folder)
 
 
+def write_voice(variant: random_chatterbox.Variant) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        with random_chatterbox.small():
+            random_chatterbox.write(folder, variant)
+
+    return write
+
+
 WRITERS: Mapping[str, Callable[[Path], None]] = {
     "qwen3.5-9b-fp8": write_fp8,
     "qwen3.5-9b-fp8-uncensored": write_qwen_gguf,
@@ -49,6 +59,9 @@ WRITERS: Mapping[str, Callable[[Path], None]] = {
     "gpt-oss-20b": write_mxfp4,
     "gpt-oss-20b-uncensored": write_mxfp4,
     "cohere-transcribe": checkpoints.write_cohere,
+    "chatterbox-turbo": write_voice("turbo"),
+    "chatterbox-multilingual": write_voice("multilingual"),
+    "chatterbox": write_voice("default"),
 }
 
 
@@ -61,14 +74,14 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     config = load_config(folder / SHIPPED.name)
     for physical, write in WRITERS.items():
         weights = config.models_dir / str(config.settings.models[physical].weights)
-        weights.mkdir(parents=True)
+        weights.mkdir(parents=True, exist_ok=True)
         write(weights)
     return config
 
 
 @pytest.fixture(scope="module")
 def gateway(config: Config) -> Iterator[Gateway]:
-    gateway = Gateway(config.path)
+    gateway = Gateway(config.path, module="bench.small_gateway")
     yield gateway
     gateway.stop()
 
@@ -90,7 +103,7 @@ def prompt_tokens(client: openai.OpenAI, name: str) -> int:
 
 def test_there_are_sixteen_names_and_every_chat_holds_what_a_coding_agent_sends() -> None:
     assert len(CONFIG.virtual) == 16
-    assert len(CHAT) == 12
+    assert (len(CHAT), len(VOICES)) == (12, 3)
     assert all(CONFIG.physical(name).context >= 32_768 for name in CHAT)
 
 
@@ -117,6 +130,13 @@ def test_transcription_answers(gateway: Gateway) -> None:
     soundfile.write(sound, Hibari()("The meeting is on Monday.", seed=1), 24_000, format="WAV")
     said = gateway.openai().audio.transcriptions.create(model="cohere-transcribe", file=("a.wav", sound.getvalue()))
     assert re.match(r"w\d", said.text)
+
+
+@pytest.mark.parametrize("name", VOICES)
+def test_a_voice_is_heard(gateway: Gateway, name: str) -> None:
+    sound = gateway.openai().audio.speech.create(model=name, voice="default", input="Good day.", response_format="wav")
+    assert sound.response.headers["content-type"] == "audio/wav"
+    assert len(sound.content) > 24_000  # half a second
 
 
 def test_all_that_was_loaded_ran_on_its_own_runtime(gateway: Gateway) -> None:

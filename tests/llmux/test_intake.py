@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from llmux.errors import RequestTooLarge
+from llmux.errors import RequestTimedOut, RequestTooLarge
 from llmux.intake import Intake
 
 SCOPE: Scope = {"type": "http", "headers": []}
@@ -95,6 +95,16 @@ async def test_a_body_beyond_the_limit_is_refused_announced_or_not(
     client = Client(*({"type": "http.request", "body": body, "more_body": True} for body in bodies))
     with pytest.raises(RequestTooLarge):
         await Intake(app, body_bytes=100)({"type": "http", "headers": headers}, client.receive, client.send)
+
+
+async def test_a_body_that_stops_coming_is_given_up() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    client = Client({"type": "http.request", "body": b"{", "more_body": True})
+    with pytest.raises(RequestTimedOut, match="did not go on"):
+        await Intake(app, body_bytes=100, silence_s=0)(SCOPE, client.receive, client.send)
 
 
 async def test_a_server_that_stops_cancels_the_request() -> None:
