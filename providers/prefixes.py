@@ -1,0 +1,123 @@
+"""Beginnings of prompts that were computed before: the system prompt and tools, and the conversation so far.
+
+What attention keeps of tokens lies in blocks, each under a digest of everything up to its end: so conversations that
+begin alike share what they share. A model whose layers cannot go back (recurrent states, sliding windows) needs
+its state too, which is kept at borders between messages, where prompts part.
+
+It lies in RAM and is bounded; what was not used for longest goes first.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+BLOCK = 64
+"""Tokens of a block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Border:
+    """tail: of the tokens after the last whole block; state: of all before"""
+
+    tail: Any
+    state: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The longest known beginning. length: in tokens; blocks: from the first token on; border: None where any length will do"""
+
+    length: int
+    blocks: Sequence[Any]
+    border: Border | None
+
+
+NOTHING = Found(0, (), None)
+
+
+class Digests:
+    """Of every beginning of a sequence. keys: a number for each token, which says all that it depends on."""
+
+    def __init__(self, keys: Sequence[int]) -> None:
+        self._bytes = np.asarray(keys, dtype=np.int64).tobytes()
+
+    def at(self, positions: Sequence[int]) -> Iterator[bytes]:
+        """positions: ascending"""
+        running, done = blake2b(digest_size=16), 0
+        for position in positions:
+            running.update(self._bytes[8 * done : 8 * position])
+            done = position
+            yield running.digest()
+
+
+class Prefixes:
+    """most_bytes: 0 keeps nothing."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._kept: OrderedDict[tuple[str, bytes], tuple[Any, int]] = OrderedDict()
+        self.bytes = 0
+
+    def find(self, keys: Sequence[int], borders: Collection[int] | None) -> Found:
+        """What is known of a prompt, at least its last token left out.
+
+        borders: where a state may have been kept; None: none is needed
+        """
+        names = list(Digests(keys).at(range(BLOCK, len(keys) + 1, BLOCK)))
+        known = next((number for number, name in enumerate(names) if ("block", name) not in self._kept), len(names))
+        if borders is None:
+            found = Found(min(known * BLOCK, len(keys) - 1), self._blocks(names[:known]), None)
+            return found if found.length else NOTHING
+        reachable = sorted(border for border in borders if 0 < border < min(len(keys), (known + 1) * BLOCK))
+        for position, name in reversed([*zip(reachable, Digests(keys).at(reachable), strict=True)]):
+            if ("border", name) in self._kept:
+                border = self._touched(("border", name))
+                return Found(position, self._blocks(names[: position // BLOCK]), border)
+        return NOTHING
+
+    def knows_border(self, keys: Sequence[int]) -> bool:
+        return ("border", next(Digests(keys).at([len(keys)]))) in self._kept
+
+    def keep(self, keys: Sequence[int], read: Callable[[int, int], Any]) -> None:
+        """Keep the whole blocks of a sequence that are not kept yet. read: what there is of tokens start to end."""
+        ends = range(BLOCK, len(keys) + 1, BLOCK)
+        named = list(zip(ends, Digests(keys).at(ends), strict=True))
+        for end, name in reversed(named):  # what begins a sequence is the last to go
+            if ("block", name) in self._kept:
+                self._touched(("block", name))
+            else:
+                values = read(end - BLOCK, end)
+                self._put(("block", name), values, values.nbytes)
+        self._trim()
+
+    def keep_border(self, keys: Sequence[int], border: Border) -> None:
+        """Keep the state that follows these tokens."""
+        size = border.tail.nbytes + sum(tensor.nbytes for tensor in border.state)
+        self._put(("border", next(Digests(keys).at([len(keys)]))), border, size)
+        self._trim()
+
+    def clear(self) -> None:
+        self._kept.clear()
+        self.bytes = 0
+
+    def _blocks(self, names: Sequence[bytes]) -> list[Any]:
+        return [self._touched(("block", name)) for name in reversed(names)][::-1]
+
+    def _touched(self, name: tuple[str, bytes]) -> Any:
+        self._kept.move_to_end(name)
+        return self._kept[name][0]
+
+    def _put(self, name: tuple[str, bytes], values: Any, size: int) -> None:
+        if name in self._kept:
+            self.bytes -= self._kept.pop(name)[1]
+        self._kept[name] = (values, size)
+        self.bytes += size
+
+    def _trim(self) -> None:
+        while self.bytes > self._most_bytes:
+            _, (_, size) = self._kept.popitem(last=False)
+            self.bytes -= size
