@@ -48,6 +48,8 @@ class Sampling:
     frequency_penalty, presence_penalty: as OpenAI defines them, over the tokens of the answer
     repetition_penalty: divides the logits of tokens seen in prompt and answer (Keskar et al. 2019)
     logit_bias: added to the logits of these token ids
+    grammar: what the output must match, as `providers.constraint` writes grammars
+    logprobs: how many likely tokens to report beside each one that was picked; None reports nothing
     """
 
     max_tokens: int | None = None
@@ -60,6 +62,22 @@ class Sampling:
     repetition_penalty: float | None = None
     logit_bias: Mapping[int, float] | None = None
     seed: int | None = None
+    grammar: str | None = None
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How likely a token was, by the model's own distribution.
+
+    token: its text; bytes: what it stands for, which may be a part of a character
+    top: the likeliest tokens in its place, likeliest first, each with its text, bytes and logprob
+    """
+
+    token: str
+    bytes: bytes
+    logprob: float
+    top: Sequence[tuple[str, bytes, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +88,16 @@ class Piece:
     tokens: how many tokens this piece stands for
     prompt_tokens: length of the prompt, the same on every piece: a reader may stop before the last
     finish_reason: set on the last piece alone (whose text may be empty)
+    logprobs: one for each of its tokens, where they were asked for
+    cached_tokens: how much of the prompt was not computed again, the same on every piece
     """
 
     text: str
     tokens: int
     prompt_tokens: int
     finish_reason: FinishReason | None = None
+    logprobs: Sequence[TokenLogprob] = ()
+    cached_tokens: int = 0
 
 
 @runtime_checkable
