@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-BLOCK = 64
-"""Tokens of a block."""
+_IMAGE_BITS = 194
+"""To drop of the 256 that tell images apart: 62 will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,10 @@ class Border:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The longest known beginning. length: in tokens; blocks: from the first token on; border: None where any length will do"""
+    """The longest known beginning, in tokens.
+
+    blocks: from the first token on; border: None where any length will do
+    """
 
     length: int
     blocks: Sequence[Any]
@@ -40,10 +43,11 @@ NOTHING = Found(0, (), None)
 
 
 class Digests:
-    """Of every beginning of a sequence. keys: a number for each token, which says all that it depends on."""
+    """Of beginnings of a sequence. items: as `providers.prefix` has them, an image's in each place that it takes"""
 
-    def __init__(self, keys: Sequence[int]) -> None:
-        self._bytes = np.asarray(keys, dtype=np.int64).tobytes()
+    def __init__(self, items: Sequence[int]) -> None:
+        numbers = [item if item >= 0 else item >> _IMAGE_BITS for item in items]
+        self._bytes = np.asarray(numbers, dtype=np.int64).tobytes()
 
     def at(self, positions: Sequence[int]) -> Iterator[bytes]:
         """positions: ascending"""
@@ -55,50 +59,56 @@ class Digests:
 
 
 class Prefixes:
-    """most_bytes: 0 keeps nothing."""
+    """most_bytes: 0 keeps nothing; BLOCK: tokens of a block"""
+
+    BLOCK = 64
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._kept: OrderedDict[tuple[str, bytes], tuple[Any, int]] = OrderedDict()
         self.bytes = 0
 
-    def find(self, keys: Sequence[int], borders: Collection[int] | None) -> Found:
+    def find(self, items: Sequence[int], borders: Collection[int] | None) -> Found:
         """What is known of a prompt, at least its last token left out.
 
         borders: where a state may have been kept; None: none is needed
         """
-        names = list(Digests(keys).at(range(BLOCK, len(keys) + 1, BLOCK)))
+        names = list(Digests(items).at(self._ends(items)))
         known = next((number for number, name in enumerate(names) if ("block", name) not in self._kept), len(names))
         if borders is None:
-            found = Found(min(known * BLOCK, len(keys) - 1), self._blocks(names[:known]), None)
+            found = Found(min(known * self.BLOCK, len(items) - 1), self._blocks(names[:known]), None)
             return found if found.length else NOTHING
-        reachable = sorted(border for border in borders if 0 < border < min(len(keys), (known + 1) * BLOCK))
-        for position, name in reversed([*zip(reachable, Digests(keys).at(reachable), strict=True)]):
+        reachable = sorted(border for border in borders if 0 < border < min(len(items), (known + 1) * self.BLOCK))
+        for position, name in reversed([*zip(reachable, Digests(items).at(reachable), strict=True)]):
             if ("border", name) in self._kept:
                 border = self._touched(("border", name))
-                return Found(position, self._blocks(names[: position // BLOCK]), border)
+                return Found(position, self._blocks(names[: position // self.BLOCK]), border)
         return NOTHING
 
-    def knows_border(self, keys: Sequence[int]) -> bool:
-        return ("border", next(Digests(keys).at([len(keys)]))) in self._kept
+    def knows_border(self, items: Sequence[int]) -> bool:
+        return ("border", next(Digests(items).at([len(items)]))) in self._kept
 
-    def keep(self, keys: Sequence[int], read: Callable[[int, int], Any]) -> None:
+    def keep(self, items: Sequence[int], read: Callable[[int, int], Any]) -> None:
         """Keep the whole blocks of a sequence that are not kept yet. read: what there is of tokens start to end."""
-        ends = range(BLOCK, len(keys) + 1, BLOCK)
-        named = list(zip(ends, Digests(keys).at(ends), strict=True))
+        ends = self._ends(items)
+        named = list(zip(ends, Digests(items).at(ends), strict=True))
         for end, name in reversed(named):  # what begins a sequence is the last to go
             if ("block", name) in self._kept:
                 self._touched(("block", name))
             else:
-                values = read(end - BLOCK, end)
+                values = read(end - self.BLOCK, end)
                 self._put(("block", name), values, values.nbytes)
         self._trim()
 
-    def keep_border(self, keys: Sequence[int], border: Border) -> None:
+    def keep_border(self, items: Sequence[int], border: Border) -> None:
         """Keep the state that follows these tokens."""
         size = border.tail.nbytes + sum(tensor.nbytes for tensor in border.state)
-        self._put(("border", next(Digests(keys).at([len(keys)]))), border, size)
+        self._put(("border", next(Digests(items).at([len(items)]))), border, size)
         self._trim()
+
+    def _ends(self, items: Sequence[int]) -> range:
+        """Where whole blocks end."""
+        return range(self.BLOCK, len(items) + 1, self.BLOCK)
 
     def clear(self) -> None:
         self._kept.clear()

@@ -9,7 +9,7 @@ state that each token changes.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -159,7 +159,7 @@ def _layer(kind: str, settings: dict[str, Any], step: _Step, rows: int, context:
     raise UnknownLayer(kind)
 
 
-class _Attention(CacheLayerMixin):  # type: ignore[misc]  # transformers is not typed
+class _Attention(CacheLayerMixin):
     """Keys and values, shape (rows, heads, room, width of a head). width: most tokens that a row keeps."""
 
     is_sliding = False
@@ -265,7 +265,7 @@ class _Ring(_Attention):
         self.keys[row], self.values[row] = next(state), next(state)
 
 
-class _Linear(LinearAttentionCacheLayerMixin):  # type: ignore[misc]  # transformers is not typed
+class _Linear(LinearAttentionCacheLayerMixin):
     """The last inputs of a convolution, shape (rows, channels, kernel), and a recurrent state."""
 
     is_compileable = False

@@ -1,7 +1,7 @@
 """The sampler of `providers.sampler` over torch logits, made of transformers' own processors where it has them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers.generation.logits_process import (
@@ -15,15 +15,28 @@ from transformers.generation.logits_process import (
 from providers.runtime import Sampling
 from providers.sampler import GREEDY, drawn_seed
 
+if TYPE_CHECKING:
+    from providers.constraint import Matcher
+
 
 class TorchSampler:
     """Picks the tokens of one sequence.
 
     sampling: every parameter but the seed and logit_bias is set
     prompt: its tokens, which repetition_penalty looks at
+    matcher: what the answer is held to
     """
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int], *, vocabulary: int, device: str) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        prompt: Sequence[int],
+        *,
+        vocabulary: int,
+        device: str,
+        matcher: "Matcher | None" = None,
+    ) -> None:
+        self._matcher = matcher
         self._temperature = sampling.temperature or 0.0
         self._top_k = sampling.top_k or 0
         self._penalties = _penalties(sampling, len(prompt), vocabulary, device)
@@ -56,9 +69,14 @@ class TorchSampler:
         scores = logits.float()[None]
         for penalty in self._penalties:
             scores = penalty(self._tokens, scores)
+        if self._matcher is not None:
+            allowed = torch.from_numpy(self._matcher.allowed()).to(scores.device)
+            scores = scores.masked_fill(~allowed, float("-inf"))
         return scores
 
     def _accept(self, token: int) -> int:
+        if self._matcher is not None:
+            self._matcher.accept(token)
         if self._tokens is not None:
             self._tokens = torch.cat([self._tokens, self._tokens.new_tensor([[token]])], dim=1)
         return token
