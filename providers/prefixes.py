@@ -68,6 +68,10 @@ class Prefixes:
         self._kept: OrderedDict[tuple[str, bytes], tuple[Any, int]] = OrderedDict()
         self.bytes = 0
 
+    @property
+    def keeps(self) -> bool:
+        return self._most_bytes > 0
+
     def find(self, items: Sequence[int], borders: Collection[int] | None) -> Found:
         """What is known of a prompt, at least its last token left out.
 

@@ -146,7 +146,7 @@ class TorchEngine:
     @torch.inference_mode()
     def step(self, shares: Sequence[tuple[TorchSequence, int]]) -> Mapping[TorchSequence, Piece | Exception]:
         written: dict[TorchSequence, Piece | Exception | None] = {}
-        writing = sorted((sequence for sequence, _ in shares if sequence.left == 0), key=lambda each: each.row)
+        writing = self._first_rows([sequence for sequence, _ in shares if sequence.left == 0])
         prompts = [(sequence, tokens) for sequence, tokens in shares if sequence.left]
         if writing:
             logits = self._continue(writing)
@@ -205,6 +205,8 @@ class TorchEngine:
     @torch.inference_mode()
     def _begin(self, sequence: TorchSequence) -> None:
         """Take over what is known of a prompt."""
+        if not self._prefixes.keeps:
+            return
         items, row, slots = sequence.items, sequence.row, self._slots
         at_borders = None
         if slots.stateful:
@@ -276,8 +278,7 @@ class TorchEngine:
     # Answers
 
     def _continue(self, writing: Sequence[TorchSequence]) -> torch.Tensor:
-        """One token more of each. What may follow it, shape (sequences, vocabulary)."""
-        writing = self._first_rows(writing)
+        """One token more of each. What may follow it, shape (sequences, vocabulary). writing: as `_first_rows` has it"""
         places = [sequence.computed for sequence in writing]
         if len(writing) == 1:
             self._slots.one(writing[0].row, places[0])
@@ -293,7 +294,7 @@ class TorchEngine:
 
     def _first_rows(self, writing: Sequence[TorchSequence]) -> Sequence[TorchSequence]:
         """Give these the first rows, one after the other, where there are several. In the order of their rows."""
-        if len(writing) == 1:
+        if len(writing) <= 1:
             return writing
         late = [sequence for sequence in writing if sequence.row >= len(writing)]
         for row in range(len(writing)):
@@ -369,11 +370,15 @@ class TorchEngine:
     # What is kept
 
     def _keep(self, sequence: TorchSequence) -> None:
+        if not self._prefixes.keeps:
+            return
         row, slots = sequence.row, self._slots
         self._prefixes.keep(sequence.items[: sequence.computed], lambda start, end: slots.tokens(row, start, end))
 
     def _keep_border(self, sequence: TorchSequence) -> None:
         """The state after what is computed of a sequence."""
+        if not self._prefixes.keeps:
+            return
         computed, row = sequence.computed, sequence.row
         tail = self._slots.tokens(row, computed - computed % Prefixes.BLOCK, computed)
         self._prefixes.keep_border(sequence.items[:computed], Border(tail, self._slots.state(row)))
