@@ -29,13 +29,14 @@ class UnknownLayer(Exception):
 class _Step:
     """Which rows the model computes now, and how many tokens each holds before it.
 
-    places: the same lengths where the model computes, None for a single row
+    first: of rows that lie one after the other; None: they lie anywhere
+    rows, places: of several rows their numbers, and where each of their new tokens goes: shape (rows, tokens)
     """
 
-    first: int = 0
+    first: int | None = 0
     lengths: Sequence[int] = (0,)
-    places: Any = None
     rows: Any = None
+    places: Any = None
     longest: int = 0
 
 
@@ -68,24 +69,30 @@ class Slots:
 
     def one(self, row: int, length: int) -> None:
         """The next step computes tokens of this row, which holds `length` of them."""
-        self._at(row, [length])
+        self._step.first, self._step.lengths, self._step.longest = row, [length], length
 
     def many(self, lengths: Sequence[int]) -> None:
         """The next step computes one token for each of the first rows, which hold so many."""
-        self._at(0, lengths)
+        self._several(0, range(len(lengths)), lengths, 1)
 
-    def _at(self, first: int, lengths: Sequence[int]) -> None:
+    def ragged(self, rows: Sequence[int], lengths: Sequence[int], tokens: int) -> None:
+        """The next step computes so many tokens for each of these rows. What belongs to none, because a row has fewer,
+        may stand at its end. For full attention only: states cannot take back what they have seen.
+        """
+        self._several(None, rows, lengths, tokens)
+
+    def _several(self, first: int | None, rows: Sequence[int], lengths: Sequence[int], tokens: int) -> None:
         step = self._step
         step.first, step.lengths, step.longest = first, lengths, max(lengths)
-        if len(lengths) > 1:
-            step.places = torch.tensor(lengths, device=self._device)
-            step.rows = torch.arange(len(lengths), device=self._device)
+        step.rows = torch.tensor(list(rows), device=self._device)[:, None]
+        step.places = torch.tensor(lengths, device=self._device)[:, None] + torch.arange(tokens, device=self._device)
 
     def mask(self, dtype: torch.dtype) -> Any:
-        """What the model is given as attention_mask for this step: what each row may look at."""
+        """What the model is given as attention_mask for this step: what each token may look at."""
         if len(self._step.lengths) == 1:
             return None  # one row is what the model expects
-        seen = torch.arange(self._step.longest + 1, device=self._device) <= self._step.places[:, None, None, None]
+        places = self._step.places
+        seen = torch.arange(self._step.longest + places.shape[1], device=self._device) <= places[:, None, :, None]
         if self._eager:
             seen = torch.zeros(seen.shape, dtype=dtype, device=self._device).masked_fill(~seen, torch.finfo(dtype).min)
         masks = {
@@ -195,6 +202,10 @@ class _Attention(CacheLayerMixin):
             new[:had_rows, :, :had] = old
             setattr(self, name, new)
 
+    def _last_row(self) -> int:
+        step = self._step
+        return int(step.rows.max()) if step.first is None else step.first + len(step.lengths) - 1
+
     def get_seq_length(self) -> int:
         return self._step.longest
 
@@ -207,15 +218,16 @@ class _Full(_Attention):
         if self.keys is None:
             self.lazy_initialization(key_states, value_states)
         step, (count, _, queries, _) = self._step, key_states.shape
-        end = step.longest + queries
-        self.reserve(step.first + count, end)
+        end = min(step.longest + queries, self.width)
+        self.reserve(self._last_row() + 1, end)
         if count == 1:
             for kept, states in ((self.keys, key_states), (self.values, value_states)):
                 kept[step.first, :, step.longest : end] = states[0]
         else:
+            places = step.places.clamp(max=self.width - 1)
             for kept, states in ((self.keys, key_states), (self.values, value_states)):
-                kept[step.rows, :, step.places] = states[:, :, 0]
-        rows = slice(step.first, step.first + count)
+                kept[step.rows, :, places] = states.transpose(1, 2)
+        rows = step.rows[:, 0] if step.first is None else slice(step.first, step.first + count)
         return self.keys[rows, :, :end], self.values[rows, :, :end]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -233,7 +245,7 @@ class _Ring(_Attention):
         if self.keys is None:
             self.lazy_initialization(key_states, value_states)
         step, (count, _, queries, _) = self._step, key_states.shape
-        self.reserve(step.first + count, self.width)
+        self.reserve(self._last_row() + 1, self.width)
         if queries > 1:
             return self._several(self.keys, key_states), self._several(self.values, value_states)
         rows = slice(step.first, step.first + count)
@@ -241,7 +253,7 @@ class _Ring(_Attention):
             if count == 1:
                 kept[step.first, :, step.longest % self.width] = states[0, :, 0]
             else:
-                kept[step.rows, :, step.places % self.width] = states[:, :, 0]
+                kept[step.rows, :, step.places % self.width] = states.transpose(1, 2)
         used = min(step.longest + 1, self.width)
         return self.keys[rows, :, :used], self.values[rows, :, :used]
 
@@ -304,11 +316,11 @@ class _Linear(LinearAttentionCacheLayerMixin):
             conv_states = torch.cat([self._rows_of("convolution"), conv_states], dim=-1)
         elif conv_states.shape[-1] < kernel:
             conv_states = torch.nn.functional.pad(conv_states, (kernel - conv_states.shape[-1], 0))
-        self._write("convolution", self._step.first, conv_states[..., -kernel:])
+        self._write("convolution", self._first_row(), conv_states[..., -kernel:])
         return conv_states
 
     def update_recurrent_state(self, recurrent_states: torch.Tensor, state_idx: int = 0, **_: Any) -> torch.Tensor:
-        self._write("recurrent", self._step.first, recurrent_states)
+        self._write("recurrent", self._first_row(), recurrent_states)
         return recurrent_states
 
     def put(self, row: int, state: Iterator[torch.Tensor], device: str) -> None:
@@ -316,8 +328,12 @@ class _Linear(LinearAttentionCacheLayerMixin):
             self._write(name, row, next(state)[None].to(device))
 
     def _rows_of(self, name: str) -> torch.Tensor:
-        first = self._step.first
+        first = self._first_row()
         return self._kept[name][first : first + len(self._step.lengths)]
+
+    def _first_row(self) -> int:
+        assert self._step.first is not None
+        return self._step.first
 
     def _write(self, name: str, first: int, states: torch.Tensor) -> None:
         end = first + len(states)

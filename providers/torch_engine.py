@@ -5,7 +5,7 @@ its own: no prompt is padded to another's length, and states (Qwen3.5's) need no
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -152,18 +152,14 @@ class TorchEngine:
             logits = self._continue(writing)
             for sequence, row in zip(writing, logits, strict=True):
                 written[sequence] = self._write(sequence, row)
-        for sequence, tokens in prompts:
-            try:
-                computed = self._compute_prompt(sequence, tokens)
-            except Exception as error:
-                if fault_of(error) is not None:
-                    raise
-                written[sequence] = error
-                continue
-            if computed is not None:
-                self._keep(sequence)
-                self._let_go(sequence)
-                written[sequence] = self._write(sequence, computed)
+        for group in self._groups(prompts):
+            for sequence, computed in self._computed(group).items():
+                if isinstance(computed, Exception):
+                    written[sequence] = computed
+                elif computed is not None:
+                    self._keep(sequence)
+                    self._let_go(sequence)
+                    written[sequence] = self._write(sequence, computed)
         return {sequence: result for sequence, result in written.items() if result is not None}
 
     @torch.inference_mode()
@@ -222,6 +218,60 @@ class TorchEngine:
                 slots.put_state(row, found.border.state)
         sequence.computed = sequence.cached = found.length
 
+    def _groups(self, prompts: Sequence[tuple[TorchSequence, int]]) -> Iterator[Sequence[tuple[TorchSequence, int]]]:
+        """Prompts that are computed in one pass: of about the same length, as the shorter ones are filled up."""
+        if self._slots.stateful:
+            yield from ([prompt] for prompt in prompts)
+            return
+        due = [(sequence, min(tokens, sequence.left or 0)) for sequence, tokens in prompts]
+        group: list[tuple[TorchSequence, int]] = []
+        for prompt in sorted(due, key=lambda each: -each[1]):
+            longest = group[0][1] if group else prompt[1]
+            if group and (2 * prompt[1] < longest or longest * (len(group) + 1) > self._pass_tokens(0)):
+                yield group
+                group = []
+            group.append(prompt)
+        if group:
+            yield group
+
+    def _computed(
+        self, group: Sequence[tuple[TorchSequence, int]]
+    ) -> Mapping[TorchSequence, torch.Tensor | Exception | None]:
+        """Of each prompt the logits of its last token, once it is done, or what went wrong with it."""
+        if len(group) > 1:
+            return self._compute_prompts(group)
+        ((sequence, tokens),) = group
+        try:
+            return {sequence: self._compute_prompt(sequence, tokens)}
+        except Exception as error:
+            if fault_of(error) is not None:
+                raise
+            return {sequence: error}
+
+    def _compute_prompts(
+        self, group: Sequence[tuple[TorchSequence, int]]
+    ) -> Mapping[TorchSequence, torch.Tensor | None]:
+        sequences, counts = zip(*group, strict=True)
+        starts = [sequence.computed for sequence in sequences]
+        self._slots.ragged([sequence.row for sequence in sequences], starts, max(counts))
+        ids = torch.tensor(
+            [
+                sequence.tokens[start : start + count] + [0] * (max(counts) - count)
+                for sequence, start, count in zip(sequences, starts, counts, strict=True)
+            ],
+            device=self._device,
+        )
+        places = torch.tensor(starts, device=self._device)[:, None] + torch.arange(max(counts), device=self._device)
+        lasts = sorted(set(counts))
+        kept = torch.tensor(lasts, device=self._device) - 1
+        logits = self._pass({"input_ids": ids}, self._positions(places), kept)
+        for sequence, count in group:
+            sequence.computed += count
+        return {
+            sequence: None if sequence.left else logits[row, lasts.index(count)]
+            for row, (sequence, count) in enumerate(group)
+        }
+
     def _compute_prompt(self, sequence: TorchSequence, tokens: int) -> torch.Tensor | None:
         """Compute so many tokens more. The logits of the prompt's last one, shape (vocabulary,), once it is done."""
         logits = None
@@ -243,7 +293,7 @@ class TorchEngine:
             if end in sequence.borders:
                 self._keep(sequence)
                 self._keep_border(sequence)
-        return None if logits is None or sequence.left else logits[0]
+        return None if logits is None or sequence.left else logits[0, -1]
 
     def _unseen(self, sequence: TorchSequence, start: int, end: int) -> list[int]:
         assert sequence.seen is not None
@@ -290,7 +340,7 @@ class TorchEngine:
         logits = self._pass({"input_ids": ids}, self._positions(at))
         for sequence in writing:
             sequence.computed += 1
-        return logits
+        return logits[:, -1]
 
     def _first_rows(self, writing: Sequence[TorchSequence]) -> Sequence[TorchSequence]:
         """Give these the first rows, one after the other, where there are several. In the order of their rows."""
@@ -351,17 +401,21 @@ class TorchEngine:
 
     # The model
 
-    def _pass(self, tokens: Mapping[str, torch.Tensor], positions: torch.Tensor) -> torch.Tensor:
-        """Compute tokens of the rows that the slots were told of. Logits of the last of each row."""
+    def _pass(
+        self, tokens: Mapping[str, torch.Tensor], positions: torch.Tensor, kept: torch.Tensor | int = 1
+    ) -> torch.Tensor:
+        """Compute tokens of the rows that the slots were told of. Logits, shape (rows, kept, vocabulary): of so many
+        tokens at the end, or of those at these places.
+        """
         logits: torch.Tensor = self._model(
             **tokens,
             position_ids=positions,
             attention_mask=self._slots.mask(self._model.dtype),
             past_key_values=self._slots.cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=kept,
         ).logits
-        return logits[:, -1]
+        return logits
 
     def _positions(self, places: torch.Tensor) -> torch.Tensor:
         """Of text; for a model with eyes the same in time, row and column."""

@@ -94,9 +94,9 @@ class Watched:
             self.logits[sequence].append(logits.clone())
             return write(sequence, logits)
 
-        def counted(tokens: Any, positions: Any) -> Any:
+        def counted(tokens: Any, positions: Any, kept: Any = 1) -> Any:
             self.passes.append(tuple(next(iter(tokens.values())).shape[:2]))
-            return compute(tokens, positions)
+            return compute(tokens, positions, kept)
 
         monkeypatch.setattr(engine, "_write", watched)
         monkeypatch.setattr(engine, "_pass", counted)
@@ -177,6 +177,34 @@ def test_prompts_in_small_parts_between_steps_change_nothing(forgetful: TorchEng
     for sequence, alone in zip((first, second), wanted, strict=True):
         count = len(watched.logits[sequence])
         assert close(watched.logprobs(sequence), watched.logprobs(alone)[:count])
+        forgetful.remove(sequence)
+
+
+def test_prompts_that_come_together(forgetful: TorchEngine, watched: Watched) -> None:
+    """With full attention alone, those of about one length are computed in one pass."""
+    prompts = ["a question " * 3, "another one " * 4, "b" * 20, "long " * 60]
+    wanted = [watched.alone(prompt, 6) for prompt in prompts]
+    together = [watched.add(prompt) for prompt in prompts]
+    watched.passes.clear()
+    for tokens in (9, 30, 256):
+        watched.step(*(each for each in together if each.left), tokens=tokens)
+    assert forgetful._slots.stateful or (4, 9) in watched.passes
+    for _ in range(8):
+        watched.step(*(each for each in together if len(watched.logits[each]) < 6))
+    for sequence, alone in zip(together, wanted, strict=True):
+        assert close(watched.logprobs(sequence), watched.logprobs(alone))
+        forgetful.remove(sequence)
+
+
+def test_a_prompt_that_fills_the_context_beside_a_shorter_one(forgetful: TorchEngine, watched: Watched) -> None:
+    prompts = ["x" * (CONTEXT - 3), "y" * 120]
+    wanted = [watched.alone(prompt, 2) for prompt in prompts]
+    together = [watched.add(prompt) for prompt in prompts]
+    while any(each.left for each in together):
+        watched.step(*(each for each in together if each.left), tokens=100)
+    watched.step(*together)
+    for sequence, alone in zip(together, wanted, strict=True):
+        assert close(watched.logprobs(sequence)[:2], watched.logprobs(alone))
         forgetful.remove(sequence)
 
 

@@ -148,11 +148,11 @@ async def test_cancelling_stops_within_the_prompt(runtime: TransformersChat, mon
     engine = engine_of(runtime)
     compute = engine._pass
 
-    def slow(tokens: Any, positions: Any) -> Any:
+    def slow(tokens: Any, positions: Any, kept: Any = 1) -> Any:
         passes.append(tokens["input_ids"].shape[1])
         stepped.set()
         cancelled.wait()
-        return compute(tokens, positions)
+        return compute(tokens, positions, kept)
 
     monkeypatch.setattr(engine, "_pass", slow)
     task = asyncio.create_task(answer(runtime, "x" * 590, Sampling()))
