@@ -75,9 +75,9 @@ class LlamaSampler:
         llama.llama_sampler_chain_add(self._chain, sampler)
         return sampler
 
-    def pick(self, context: Any) -> int:
-        """The token that follows the last one computed in this llama_context."""
-        return int(llama.llama_sampler_sample(self._chain, context, -1))
+    def pick(self, context: Any, row: int) -> int:
+        """The token that follows the one at this place of the batch that this llama_context computed last."""
+        return int(llama.llama_sampler_sample(self._chain, context, row))
 
     def close(self) -> None:
         llama.llama_sampler_free(self._chain)

@@ -13,6 +13,7 @@ from providers.dialect import spans
 class LlamaVocabulary:
     """special_tokens, control_tokens: as a ChatRuntime has them
     size: how many tokens there are
+    steering: those that are control tokens
     """
 
     def __init__(self, model: Any) -> None:
@@ -20,7 +21,8 @@ class LlamaVocabulary:
         self._vocab = llama.llama_model_get_vocab(model)
         self.size: int = llama.llama_vocab_n_tokens(self._vocab)
         self.special_tokens = dict(self._special_tokens())
-        self.control_tokens = tuple(self._control_tokens())
+        self.steering = frozenset(self._steering())
+        self.control_tokens = tuple(self._text(token) for token in sorted(self.steering))
 
     @property
     def is_there(self) -> bool:
@@ -32,11 +34,11 @@ class LlamaVocabulary:
             if token != llama.LLAMA_TOKEN_NULL:
                 yield f"{name}_token", self._text(token)
 
-    def _control_tokens(self) -> Iterator[str]:
+    def _steering(self) -> Iterator[int]:
         control = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN
         for token in range(self.size):
             if llama.llama_vocab_get_attr(self._vocab, token) & control:
-                yield self._text(token)
+                yield token
 
     def _text(self, token: int) -> str:
         text: bytes = llama.llama_vocab_get_text(self._vocab, token)
