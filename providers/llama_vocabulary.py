@@ -1,13 +1,14 @@
 """The vocabulary of a GGUF model: text to tokens and back, and which of them steer the model."""
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
 
 from llmux.errors import InvalidRequest
 from providers.dialect import spans
+from providers.runtime import TokenLogprob
 
 
 class LlamaVocabulary:
@@ -60,9 +61,13 @@ class LlamaVocabulary:
 
     def _tokenize_span(self, text: str) -> list[int]:
         data = text.encode(errors="replace")
-        room = len(data) + 8  # at most a token a byte, and some vocabularies put a space before
+        room = len(data) + 8  # a token a byte, and some vocabularies put a space before
         tokens = (llama.llama_token * room)()
         count = llama.llama_tokenize(self._vocab, data, len(data), tokens, room, False, True)
+        if count < -room:  # of the few in which a space takes several
+            room = -count
+            tokens = (llama.llama_token * room)()
+            count = llama.llama_tokenize(self._vocab, data, len(data), tokens, room, False, True)
         if count < 0:
             raise InvalidRequest("the prompt cannot be tokenized", param="messages")
         return list(tokens[:count])
@@ -75,6 +80,17 @@ class LlamaVocabulary:
             data = ctypes.create_string_buffer(-length)
             length = llama.llama_token_to_piece(self._vocab, token, data, len(data), 0, True)
         return data.raw[:length]
+
+    def described(self, token: int, logprob: float, top: Sequence[tuple[int, float]]) -> TokenLogprob:
+        """top: likely tokens in its place, and how likely they are"""
+        data = self.bytes_of(token)
+        others = [(self.bytes_of(other), likely) for other, likely in top]
+        return TokenLogprob(
+            data.decode(errors="replace"),
+            data,
+            logprob,
+            [(other.decode(errors="replace"), other, likely) for other, likely in others],
+        )
 
     def ends(self, token: int) -> bool:
         """Whether an answer ends with this token."""
