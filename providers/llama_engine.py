@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
-import numpy as np
 
 from llmux.errors import ContextLengthExceeded, InvalidRequest, LlmuxError
 from providers import llama_log
@@ -17,8 +16,8 @@ from providers.llama_sampler import LlamaSampler
 from providers.llama_vocabulary import LlamaVocabulary
 from providers.prefix import WORTH, borders, common, image_item
 from providers.projector import Picture, Projector
-from providers.runtime import Image, Piece, Sampling, TokenLogprob
-from providers.sampler import check_bias, filled, likelihood
+from providers.runtime import Image, Piece, Sampling
+from providers.sampler import check_bias, filled
 
 _logger = logging.getLogger(__name__)
 
@@ -55,7 +54,6 @@ class LlamaSequence:
         self.sampler: LlamaSampler
         self.most = 0
         self.reuse = True
-        self.logprobs: int | None = None
         self.next_token = 0
         self.cached_tokens = 0
         self.characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -122,7 +120,6 @@ class LlamaEngine:
             room = self._tokens - length
             sequence.most = room if sampling.max_tokens is None else min(sampling.max_tokens, room)
             sequence.reuse = sampling.seed is None
-            sequence.logprobs = sampling.logprobs
             if self._recurrent:
                 sequence.borders = borders(sequence.items, self._vocabulary.steering)
             sequence.sampler = LlamaSampler(
@@ -130,6 +127,7 @@ class LlamaEngine:
                 [item for item in sequence.items if item >= 0],
                 vocabulary=self._vocabulary.size,
                 context=self._tokens,
+                words=self._vocabulary.words if sampling.grammar or sampling.logprobs is not None else None,
             )
             closing.callback(sequence.sampler.close)
             sequence.closing = closing.pop_all()
@@ -264,7 +262,7 @@ class LlamaEngine:
         """What the sequence says next; None: nothing that is a whole character yet."""
         try:
             token = sequence.sampler.pick(self._context, row)
-            logprobs = self._logprobs(sequence, row, token)
+            logprobs = () if sequence.sampler.logprob is None else (sequence.sampler.logprob,)
         except LlmuxError as error:
             return error
         sequence.next_token = token
@@ -278,14 +276,6 @@ class LlamaEngine:
             return replace(piece, finish_reason="stop" if ended else "length")
         sequence.unsaid = None if text else piece
         return piece if text else None
-
-    def _logprobs(self, sequence: LlamaSequence, row: int, token: int) -> tuple[TokenLogprob, ...]:
-        if sequence.logprobs is None:
-            return ()
-        values = llama.llama_get_logits_ith(self._context, row)
-        logits = np.ctypeslib.as_array(values, (self._vocabulary.size,))
-        logprob, top = likelihood(logits, token, sequence.logprobs)
-        return (self._vocabulary.described(token, logprob, top),)
 
     def _read(self, request: Request, closing: ExitStack) -> LlamaSequence:
         """closing: of what was opened for the images"""

@@ -1,14 +1,15 @@
 """The vocabulary of a GGUF model: text to tokens and back, and which of them steer the model."""
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
 
 from llmux.errors import InvalidRequest
+from providers.constraint import Vocabulary
 from providers.dialect import spans
-from providers.runtime import TokenLogprob
 
 
 class LlamaVocabulary:
@@ -81,17 +82,17 @@ class LlamaVocabulary:
             length = llama.llama_token_to_piece(self._vocab, token, data, len(data), 0, True)
         return data.raw[:length]
 
-    def described(self, token: int, logprob: float, top: Sequence[tuple[int, float]]) -> TokenLogprob:
-        """top: likely tokens in its place, and how likely they are"""
-        data = self.bytes_of(token)
-        others = [(self.bytes_of(other), likely) for other, likely in top]
-        return TokenLogprob(
-            data.decode(errors="replace"),
-            data,
-            logprob,
-            [(other.decode(errors="replace"), other, likely) for other, likely in others],
-        )
-
     def ends(self, token: int) -> bool:
         """Whether an answer ends with this token."""
         return bool(llama.llama_vocab_is_eog(self._vocab, token))
+
+    @cached_property
+    def words(self) -> Vocabulary:
+        """For grammars and logprobs."""
+        tokens = range(self.size)
+        return Vocabulary(
+            [self.bytes_of(token) for token in tokens],
+            control=self.steering,
+            ends=[token for token in tokens if self.ends(token)],
+            tokenize=self._tokenize_span,
+        )

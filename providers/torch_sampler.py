@@ -12,7 +12,8 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from providers.runtime import Sampling
+from providers.constraint import Vocabulary
+from providers.runtime import Sampling, TokenLogprob
 from providers.sampler import GREEDY, drawn_seed
 
 
@@ -21,9 +22,22 @@ class TorchSampler:
 
     sampling: every parameter but the seed and logit_bias is set
     prompt: its tokens, which repetition_penalty looks at
+    vocabulary: how many tokens there are
+    words: what they stand for, where the sampling has a grammar or wants logprobs
+    logprob: that of the token picked last, where it was asked for
     """
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int], *, vocabulary: int, device: str) -> None:
+    logprob: TokenLogprob | None = None
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        prompt: Sequence[int],
+        *,
+        vocabulary: int,
+        device: str,
+        words: Vocabulary | None = None,
+    ) -> None:
         self._temperature = sampling.temperature or 0.0
         self._top_k = sampling.top_k or 0
         self._penalties = _penalties(sampling, len(prompt), vocabulary, device)
@@ -31,14 +45,21 @@ class TorchSampler:
         self._random = torch.Generator(device=device)
         self._random.manual_seed(drawn_seed(sampling) % 2**63)
         self._tokens = torch.tensor([prompt], dtype=torch.long, device=device) if self._penalties else None
+        self._words = words
+        self._matcher = words.matcher(sampling.grammar) if words and sampling.grammar else None
+        self._top = sampling.logprobs
 
     @torch.inference_mode()
     def pick(self, logits: torch.Tensor) -> int:
         """logits: shape (vocabulary,)."""
         if self._temperature < GREEDY:
-            return self._accept(int(self._penalized(logits).argmax()))
-        shares, ids = self.shares(logits)
-        return self._accept(int(ids[torch.multinomial(shares, 1, generator=self._random)]))
+            token = int(self._penalized(logits).argmax())
+        else:
+            shares, ids = self.shares(logits)
+            token = int(ids[torch.multinomial(shares, 1, generator=self._random)])
+        if self._words and self._top is not None:
+            self.logprob = _described(self._words, logits, token, self._top)
+        return self._accept(token)
 
     @torch.inference_mode()
     def shares(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,16 +73,27 @@ class TorchSampler:
         return torch.softmax(scores[0], dim=-1), ids[0]
 
     def _penalized(self, logits: torch.Tensor) -> torch.Tensor:
-        """Shape (1, vocabulary), in float32."""
+        """Shape (1, vocabulary), in float32. What the grammar forbids is minus infinity, and stays so."""
         scores = logits.float()[None]
+        if self._matcher is not None:
+            allowed = torch.from_numpy(self._matcher.allowed())
+            scores = scores.masked_fill(~allowed.to(scores.device), float("-inf"))
         for penalty in self._penalties:
             scores = penalty(self._tokens, scores)
         return scores
 
     def _accept(self, token: int) -> int:
+        if self._matcher is not None:
+            self._matcher.accept(token)
         if self._tokens is not None:
             self._tokens = torch.cat([self._tokens, self._tokens.new_tensor([[token]])], dim=1)
         return token
+
+
+def _described(words: Vocabulary, logits: torch.Tensor, token: int, top: int) -> TokenLogprob:
+    logprobs = torch.log_softmax(logits.float(), dim=-1)
+    likely, ids = logprobs.topk(top)
+    return words.described(token, float(logprobs[token]), list(zip(ids.tolist(), likely.tolist(), strict=True)))
 
 
 def _penalties(sampling: Sampling, prompt_length: int, vocabulary: int, device: str) -> list[LogitsProcessor]:

@@ -6,17 +6,18 @@ torch is imported with the first model, on the worker's thread, where everything
 import gc
 import logging
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from llmux.config import Model
 from llmux.errors import ContextLengthExceeded, InvalidRequest, LlmuxError, LoadFailed, WeightsMissing
 from providers.checkpoint import Checkpoint
+from providers.constraint import Vocabulary, vocabulary_of
 from providers.construction import TURN
 from providers.dialect import spans
 from providers.pace import paced
-from providers.runtime import Image, Piece, Sampling
+from providers.runtime import Image, Piece, Sampling, TokenLogprob
 from providers.sampler import check_bias, filled
 from providers.worker import Cancelled, Worker
 
@@ -163,20 +164,29 @@ class TransformersChat:
         most = room if sampling.max_tokens is None else min(sampling.max_tokens, room)
         characters = DecodeStream(skip_special_tokens=False)
         held = 0
-        for number, token in enumerate(self._tokens(tokens, seen, sampling, cancelled), start=1):
+        logprobs: list[TokenLogprob] = []
+        picked = self._tokens(tokens, seen, sampling, cancelled)
+        for number, (token, logprob) in enumerate(picked, start=1):
             held += 1
+            logprobs += [logprob] if logprob else []
             if token in self._ends:
-                yield Piece("", held, len(tokens), "stop")
+                yield Piece("", held, len(tokens), "stop", logprobs)
                 return
             text = characters.step(self._tokenizer.backend_tokenizer, token) or ""
             if number == most:
-                yield Piece(text, held, len(tokens), "length")
+                yield Piece(text, held, len(tokens), "length", logprobs)
                 return
             if text:
-                yield Piece(text, held, len(tokens))
-                held = 0
+                yield Piece(text, held, len(tokens), logprobs=logprobs)
+                held, logprobs = 0, []
 
-    def _tokens(self, prompt: Sequence[int], seen: Any, sampling: Sampling, cancelled: Cancelled) -> Iterator[int]:
+    @cached_property
+    def _words(self) -> Vocabulary:
+        return vocabulary_of(self._tokenizer, size=self._text_config.vocab_size, ends=self._ends)
+
+    def _tokens(
+        self, prompt: Sequence[int], seen: Any, sampling: Sampling, cancelled: Cancelled
+    ) -> Iterator[tuple[int, TokenLogprob | None]]:
         """Tokens without end, until cancelled. seen: the prompt's images, if it has any."""
         from transformers import DynamicCache
 
@@ -184,13 +194,17 @@ class TransformersChat:
 
         cache = DynamicCache(config=self._model.config)
         sampler = TorchSampler(
-            filled(sampling, self._defaults), prompt, vocabulary=self._text_config.vocab_size, device=self._device
+            filled(sampling, self._defaults),
+            prompt,
+            vocabulary=self._text_config.vocab_size,
+            device=self._device,
+            words=self._words if sampling.grammar or sampling.logprobs is not None else None,
         )
         logits = self._prefill(prompt, seen, cache, cancelled)
         position = len(prompt)
         while logits is not None and not cancelled.is_set():
             token = sampler.pick(logits)
-            yield token
+            yield token, sampler.logprob
             at = None if seen is None else seen.positions.new_full((3, 1, 1), position + seen.shift)
             logits = self._step(cache, input_ids=self._ids([token]), position_ids=at)
             position += 1

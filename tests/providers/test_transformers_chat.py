@@ -70,7 +70,7 @@ async def test_greedy_is_what_transformers_says(runtime: TransformersChat, tiny:
     reference = LlamaForCausalLM.from_pretrained(tiny)
     said = reference.generate(torch.tensor([tokens]), do_sample=False, max_new_tokens=20)[0, len(tokens) :].tolist()
     picked = runtime._tokens(tokens, None, Sampling(temperature=0), threading.Event())
-    assert [next(picked) for _ in said] == said
+    assert [next(picked)[0] for _ in said] == said
 
 
 async def test_smollm2_answers_as_transformers_does(demo_models: Path) -> None:
@@ -96,7 +96,7 @@ async def test_smollm2_answers_as_transformers_does(demo_models: Path) -> None:
 
 async def test_it_stops_at_the_end_of_the_turn(runtime: TransformersChat, monkeypatch: pytest.MonkeyPatch) -> None:
     picked = runtime._tokens(runtime._tokenize("Hello"), None, Sampling(temperature=0), threading.Event())
-    first = next(picked)
+    first, _ = next(picked)
     monkeypatch.setattr(runtime, "_ends", {first})
     assert await answer(runtime, "Hello", Sampling(temperature=0)) == [Piece("", 1, 5, "stop")]
 

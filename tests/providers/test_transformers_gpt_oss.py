@@ -55,7 +55,7 @@ async def test_greedy_is_what_transformers_says(runtime: TransformersChat, folde
     assert len(tokens) > transformers_chat._BATCH
     said = library.generate(torch.tensor([tokens]), do_sample=False, max_new_tokens=24)[0, len(tokens) :]
     picked = runtime._tokens(tokens, None, Sampling(temperature=0), threading.Event())
-    assert [next(picked) for _ in said] == said.tolist()
+    assert [next(picked)[0] for _ in said] == said.tolist()
     written = await answer(runtime, Sampling(temperature=0, max_tokens=24))
     wanted = AutoTokenizer.from_pretrained(folder).decode(said)
     assert "".join(piece.text for piece in written) == wanted.rstrip("\ufffd")
@@ -77,7 +77,8 @@ async def test_small_steps_say_the_same(runtime: TransformersChat, monkeypatch: 
     tokens = runtime._tokenize(PROMPT)
 
     def said() -> list[int]:
-        return list(islice(runtime._tokens(tokens, None, Sampling(temperature=0), threading.Event()), 12))
+        picked = runtime._tokens(tokens, None, Sampling(temperature=0), threading.Event())
+        return [token for token, _ in islice(picked, 12)]
 
     wanted = said()
     monkeypatch.setattr(transformers_chat, "_SCORES", 2 * 7 * 300)

@@ -98,7 +98,7 @@ async def test_a_text_checkpoint_has_no_eyes_whatever_the_configuration_says(tmp
         tokens = loaded._tokenize(asked("Hello " * 60))
         wanted = library.generate(torch.tensor([tokens]), do_sample=False, max_new_tokens=20)[0, len(tokens) :]
         picked = loaded._tokens(tokens, None, Sampling(temperature=0), threading.Event())
-        assert [next(picked) for _ in wanted] == wanted.tolist()
+        assert [next(picked)[0] for _ in wanted] == wanted.tolist()
     finally:
         await loaded.close()
 
