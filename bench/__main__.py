@@ -5,6 +5,7 @@ import sys
 
 QUESTIONS = {
     "chat-one": "What does the gateway cost one stream of chat, beside its runtime alone?",
+    "chat": "What do many streams of chat at once come to, beside other servers?",
     "chat-transformers": "Is the gateway ahead of transformers serve, from 1 to 8 streams of SmolLM2?",
     "vram-sim": "Does the scheduler keep its rules, and what does it cost beside others'?",
     "keys": "What do keys in a database cost beside keys in a file?",

@@ -1,4 +1,8 @@
-"""The last chunk of a stream tells what was used, and has no choices: clients tell it from the answer by that."""
+"""Chunks of a stream without choices that say nothing.
+
+The last one tells what was used, and has no choices: clients tell it from the answer by that. And where several answers
+are streamed, the end of one stands beside a silent choice (providers/completion.py).
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Any
@@ -17,6 +21,8 @@ class UsageChunk(CustomLogger):
             choices = getattr(chunk, "choices", None)
             if choices and getattr(chunk, "usage", None) is not None and not any(map(_says_something, choices)):
                 chunk.choices = []
+            elif choices and len(choices) > 1:
+                chunk.choices = [choice for choice in choices if _says_something(choice)]
             yield chunk
 
 

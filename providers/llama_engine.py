@@ -127,6 +127,7 @@ class LlamaEngine:
                 [item for item in sequence.items if item >= 0],
                 vocabulary=self._vocabulary.size,
                 context=self._tokens,
+                words=self._vocabulary.words if sampling.grammar or sampling.logprobs is not None else None,
             )
             closing.callback(sequence.sampler.close)
             sequence.closing = closing.pop_all()
@@ -261,7 +262,7 @@ class LlamaEngine:
         """What the sequence says next; None: nothing that is a whole character yet."""
         try:
             token = sequence.sampler.pick(self._context, row)
-            logprobs = ()
+            logprobs = () if sequence.sampler.logprob is None else (sequence.sampler.logprob,)
         except LlmuxError as error:
             return error
         sequence.next_token = token

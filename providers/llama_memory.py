@@ -94,7 +94,7 @@ class LlamaMemory:
             self._states.keep(held.items, state, size)
 
     def make_room(self, cells: int | None = None) -> bool:
-        """Let the one that is over and was not used for longest go. False when there is none any more, or when the cells
+        """Let the one that is over and was not used for longest go. False when there is none, or when the cells
         that are asked for are free for certain.
         """
         if cells is not None and sum(held.cells for held in self._held) + cells <= self._cells:

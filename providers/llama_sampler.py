@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
+import numpy as np
+import numpy.typing as npt
 
-from providers.runtime import Sampling
+from providers.constraint import Vocabulary
+from providers.runtime import Sampling, TokenLogprob
 from providers.sampler import GREEDY, drawn_seed, filled
 
 _DEFAULTS = Sampling(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, repetition_penalty=1.0)
@@ -37,10 +40,27 @@ class LlamaSampler:
 
     sampling: every parameter but the seed and logit_bias is set
     prompt: its tokens, which repetition_penalty looks at
+    vocabulary: how many tokens there are
     context: most tokens of prompt and answer together
+    words: what the tokens stand for, where the sampling has a grammar or wants logprobs
+    logprob: that of the token picked last, where it was asked for
     """
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int], *, vocabulary: int, context: int) -> None:
+    logprob: TokenLogprob | None = None
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        prompt: Sequence[int],
+        *,
+        vocabulary: int,
+        context: int,
+        words: Vocabulary | None = None,
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._words = words
+        self._matcher = words.matcher(sampling.grammar) if words and sampling.grammar else None
+        self._top = sampling.logprobs
         self._chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
         if sampling.logit_bias:
             entries = [llama.llama_logit_bias(token, bias) for token, bias in sampling.logit_bias.items()]
@@ -75,9 +95,30 @@ class LlamaSampler:
         llama.llama_sampler_chain_add(self._chain, sampler)
         return sampler
 
-    def pick(self, context: Any, row: int) -> int:
-        """The token that follows the one at this place of the batch that this llama_context computed last."""
-        return int(llama.llama_sampler_sample(self._chain, context, row))
+    def pick(self, context: Any, index: int = -1) -> int:
+        """The token that follows the one whose logits were kept at `index` in this llama_context."""
+        logits = self._logits(context, index) if self._matcher or self._top is not None else None
+        raw = logits.copy() if logits is not None and self._top is not None else None
+        if logits is not None and self._matcher is not None:
+            logits[~self._matcher.allowed()] = -np.inf
+        token = int(llama.llama_sampler_sample(self._chain, context, index))
+        if self._matcher is not None:
+            self._matcher.accept(token)
+        if raw is not None and self._words and self._top is not None:
+            self.logprob = _described(self._words, raw, token, self._top)
+        return token
+
+    def _logits(self, context: Any, index: int) -> npt.NDArray[np.float32]:
+        """llama.cpp's own, in place: what is written there, its samplers see."""
+        return np.ctypeslib.as_array(llama.llama_get_logits_ith(context, index), (self._vocabulary,))
 
     def close(self) -> None:
         llama.llama_sampler_free(self._chain)
+
+
+def _described(words: Vocabulary, logits: npt.NDArray[np.float32], token: int, top: int) -> TokenLogprob:
+    above = logits - logits.max()
+    logprobs = above - np.log(np.exp(above).sum())
+    likely = np.argpartition(logprobs, -top)[-top:] if top else np.empty(0, np.intp)
+    order = likely[np.argsort(-logprobs[likely])]
+    return words.described(token, float(logprobs[token]), [(int(other), float(logprobs[other])) for other in order])

@@ -2,11 +2,13 @@
 
 import ctypes
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
 
 from llmux.errors import InvalidRequest
+from providers.constraint import Vocabulary
 from providers.dialect import spans
 
 
@@ -60,9 +62,13 @@ class LlamaVocabulary:
 
     def _tokenize_span(self, text: str) -> list[int]:
         data = text.encode(errors="replace")
-        room = len(data) + 8  # at most a token a byte, and some vocabularies put a space before
+        room = len(data) + 8  # a token a byte, and some vocabularies put a space before
         tokens = (llama.llama_token * room)()
         count = llama.llama_tokenize(self._vocab, data, len(data), tokens, room, False, True)
+        if count < -room:  # of the few in which a space takes several
+            room = -count
+            tokens = (llama.llama_token * room)()
+            count = llama.llama_tokenize(self._vocab, data, len(data), tokens, room, False, True)
         if count < 0:
             raise InvalidRequest("the prompt cannot be tokenized", param="messages")
         return list(tokens[:count])
@@ -79,3 +85,14 @@ class LlamaVocabulary:
     def ends(self, token: int) -> bool:
         """Whether an answer ends with this token."""
         return bool(llama.llama_vocab_is_eog(self._vocab, token))
+
+    @cached_property
+    def words(self) -> Vocabulary:
+        """For grammars and logprobs."""
+        tokens = range(self.size)
+        return Vocabulary(
+            [self.bytes_of(token) for token in tokens],
+            control=self.steering,
+            ends=[token for token in tokens if self.ends(token)],
+            tokenize=self._tokenize_span,
+        )

@@ -16,6 +16,17 @@ from typing import Any, Literal
 
 Calls = Literal["harmony", "function", "json"]
 
+_TYPES: Mapping[type, str] = {
+    bool: "boolean",
+    dict: "object",
+    float: "number",
+    int: "integer",
+    list: "array",
+    str: "string",
+    type(None): "null",
+}
+"""What Python's json makes of each JSON type."""
+
 
 @dataclass(frozen=True, slots=True)
 class Markup:
@@ -125,7 +136,7 @@ def _typed(text: str, wanted: object, schema: Mapping[str, Any]) -> Any:
 
     Where the schema leaves it open, only a whole object or array is taken for one.
     """
-    types = _types(wanted, schema)
+    types = json_types(wanted, schema)
     if "string" in types and not ("null" in types and text.strip() in ("null", "None")):
         return text
     bare = text.strip()
@@ -135,21 +146,33 @@ def _typed(text: str, wanted: object, schema: Mapping[str, Any]) -> Any:
     return value if types or isinstance(value, dict | list) else text
 
 
-def _types(wanted: object, schema: Mapping[str, Any], depth: int = 8) -> set[str]:
-    """The JSON types that a schema allows, as far as it names them."""
+def json_types(wanted: object, schema: Mapping[str, Any], depth: int = 8) -> set[str]:
+    """The JSON types that a schema allows, as far as it names them.
+
+    schema: the one that `wanted` is a part of, and whose references it uses
+    """
     if not isinstance(wanted, Mapping) or depth == 0:
         return set()
     declared = wanted.get("type")
     types = {each for each in (declared if isinstance(declared, list) else [declared]) if isinstance(each, str)}
-    if isinstance(values := wanted.get("enum"), list) and any(isinstance(value, str) for value in values):
-        types.add("string")
+    values = [wanted["const"]] if "const" in wanted else wanted.get("enum")
+    if not types and isinstance(values, list):
+        types |= {_TYPES[type(value)] for value in values if type(value) in _TYPES}
     if isinstance(reference := wanted.get("$ref"), str):
-        types |= _types(_referred(reference, schema), schema, depth - 1)
+        types |= json_types(_referred(reference, schema), schema, depth - 1)
     for union in ("anyOf", "oneOf", "allOf"):
         choices = wanted.get(union)
         for choice in choices if isinstance(choices, list) else ():
-            types |= _types(choice, schema, depth - 1)
+            types |= json_types(choice, schema, depth - 1)
     return types
+
+
+def resolved(wanted: Mapping[str, Any], schema: Mapping[str, Any], depth: int = 8) -> Mapping[str, Any]:
+    """A schema with what it refers to in place of its own `$ref`."""
+    found = _referred(wanted["$ref"], schema) if isinstance(wanted.get("$ref"), str) else None
+    if not isinstance(found, Mapping) or depth == 0:
+        return wanted
+    return {**resolved(found, schema, depth - 1), **{key: wanted[key] for key in wanted if key != "$ref"}}
 
 
 def _referred(reference: str, schema: Mapping[str, Any]) -> object:

@@ -1,7 +1,7 @@
 """What a chat request says beside its messages, checked."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,11 @@ from providers.runtime import Sampling
 _STOPS = 4
 """Stop strings that a request may name, as at OpenAI."""
 
-_UNSUPPORTED: Mapping[str, Sequence[object]] = {
-    "n": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (),
-    "response_format": ({"type": "text"},),
-    "tool_choice": ("auto", "none"),
-    "functions": ([],),
-}
-"""Parameters that would change the answer and are not served, with the values that ask for nothing."""
+_CHOICES = 8
+"""Answers that a request may ask for."""
+
+_ALTERNATIVES = 20
+"""Likely tokens that a request may ask for beside each one picked, as at OpenAI."""
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """OpenAI's reasoning efforts. A template that knows efforts knows the three in the middle; they are what is nearest."""
@@ -42,25 +38,34 @@ _RENDERERS_OWN = frozenset(
 """Names that rendering gives its own values to."""
 
 
+Tools = tuple[Mapping[str, Any], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Parameters:
     """stop: texts that end the answer and are not part of it
+    tools: what the model is told of
+    demanded: those of which it must call one, if any are
     parallel: whether the answer may hold several calls of tools
     options: what is handed to the chat template, such as enable_thinking
+    schema: what the text of the answer must be, as JSON, if anything
+    choices: how many answers are wanted
     """
 
     sampling: Sampling
     stop: tuple[str, ...] = ()
-    tools: tuple[Mapping[str, Any], ...] = ()
+    tools: Tools = ()
+    demanded: Tools = ()
     parallel: bool = True
     options: Mapping[str, Any] | None = None
+    schema: Mapping[str, Any] | None = None
+    choices: int = 1
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> "Parameters":
         """From the body of a request. Raises InvalidRequest, naming the parameter, for what cannot be served."""
-        for name, harmless in _UNSUPPORTED.items():
-            if given.get(name) is not None and given[name] not in harmless:
-                raise InvalidRequest(f"{name} is not supported with this value by this model", param=name)
+        if given.get("functions"):
+            raise InvalidRequest("functions are called tools now: send tools instead", param="functions")
         sampling = Sampling(
             max_tokens=_integer(given, "max_tokens", least=1),
             temperature=_number(given, "temperature", 0, 2),
@@ -72,10 +77,19 @@ class Parameters:
             repetition_penalty=_number(given, "repetition_penalty", 0, 10, above=True),
             logit_bias=_logit_bias(given),
             seed=_integer(given, "seed"),
+            logprobs=_logprobs(given),
         )
-        tools = () if given.get("tool_choice") == "none" else _tools(given)
-        parallel = _boolean(given, "parallel_tool_calls") is not False
-        return cls(sampling, _stop(given), tools, parallel, _options(given))
+        tools, demanded, single = _tools_of(given)
+        return cls(
+            sampling,
+            stop=_stop(given),
+            tools=tools,
+            demanded=demanded,
+            parallel=_boolean(given, "parallel_tool_calls") is not False and not single,
+            options=_options(given),
+            schema=_schema(given),
+            choices=_integer(given, "n", least=1, most=_CHOICES) or 1,
+        )
 
 
 def _boolean(given: Mapping[str, Any], name: str) -> bool | None:
@@ -85,12 +99,13 @@ def _boolean(given: Mapping[str, Any], name: str) -> bool | None:
     return value
 
 
-def _integer(given: Mapping[str, Any], name: str, *, least: int | None = None) -> int | None:
+def _integer(given: Mapping[str, Any], name: str, *, least: int | None = None, most: int | None = None) -> int | None:
     value = given.get(name)
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
-        bound = "" if least is None else f" of at least {least}"
+    outside = isinstance(value, int) and ((least is not None and value < least) or (most is not None and value > most))
+    if not isinstance(value, int) or isinstance(value, bool) or outside:
+        bound = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most}"
         raise InvalidRequest(f"{name} must be a whole number{bound}", param=name)
     return value
 
@@ -133,11 +148,79 @@ def _stop(given: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(stops)
 
 
-def _tools(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+def _tools(given: Mapping[str, Any]) -> Tools:
     tools = given.get("tools") or ()
     if not isinstance(tools, (list, tuple)) or not all(_is_function(tool) for tool in tools):
         raise InvalidRequest("tools must be a list of objects with a function that has a name", param="tools")
     return tuple(tools)
+
+
+def _tools_of(given: Mapping[str, Any]) -> tuple[Tools, Tools, bool]:
+    """The tools that the model is told of, those of which one must be called, and whether only one may be called."""
+    tools, choice = _tools(given), given.get("tool_choice") or "auto"
+    if choice == "none":
+        return (), (), False
+    if choice == "auto":
+        return tools, (), False
+    if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
+        allowed = choice.get("allowed_tools")
+        allowed = allowed if isinstance(allowed, Mapping) else {}
+        entries = allowed.get("tools")
+        names = [_name_of(entry) for entry in entries] if isinstance(entries, list) else []
+        chosen = tuple(_named(tools, name) for name in names)
+        if not chosen or allowed.get("mode") not in ("auto", "required"):
+            raise InvalidRequest("allowed_tools takes a mode, auto or required, and tools", param="tool_choice")
+        return (chosen, (), False) if allowed["mode"] == "auto" else (tools, chosen, False)
+    if choice == "required":
+        if not tools:
+            raise InvalidRequest("tool_choice is required, and there are no tools", param="tool_choice")
+        return tools, tools, False
+    name = _name_of(choice)
+    return tools, (_named(tools, name),), True
+
+
+def _name_of(choice: object) -> str:
+    function = choice.get("function") if isinstance(choice, Mapping) and choice.get("type") == "function" else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(name, str):
+        raise InvalidRequest(
+            "tool_choice must be none, auto, required, or an object that names a function", param="tool_choice"
+        )
+    return name
+
+
+def _named(tools: Tools, name: str) -> Mapping[str, Any]:
+    for tool in tools:
+        if tool["function"]["name"] == name:
+            return tool
+    raise InvalidRequest(f"tool_choice names {name!r}, and there is no such tool", param="tool_choice")
+
+
+def _schema(given: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    form = given.get("response_format")
+    kind = form.get("type") if isinstance(form, Mapping) else None
+    if form is None or kind == "text":
+        return None
+    if kind == "json_object":
+        return {"type": "object"}
+    described = form.get("json_schema") if kind == "json_schema" else None
+    schema = described.get("schema", {}) if isinstance(described, Mapping) else None
+    if not isinstance(schema, Mapping):
+        raise InvalidRequest(
+            "response_format must be an object of type text, json_object, or json_schema with a schema",
+            param="response_format",
+        )
+    return schema
+
+
+def _logprobs(given: Mapping[str, Any]) -> int | None:
+    """How many alternatives are wanted beside each token; None: nothing."""
+    top = _integer(given, "top_logprobs", least=0, most=_ALTERNATIVES)
+    if _boolean(given, "logprobs"):
+        return top or 0
+    if top:
+        raise InvalidRequest("top_logprobs takes logprobs to be true", param="top_logprobs")
+    return None
 
 
 def _is_function(tool: object) -> bool:

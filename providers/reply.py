@@ -61,11 +61,21 @@ class Reply:
         """The markup that is open now, as it came."""
         self._header = ""
         self._recipient = ""
+        self._in_markup = self._harmony
         self.reasoning = thinks
 
     def feed(self, text: str) -> list[Part]:
         """What is certain now. What may be the beginning of markup is held back, and so is a call until its end."""
         return list(self._parts(self._parser.feed(text), ended=False))
+
+    @property
+    def speaking(self) -> bool:
+        """Whether what comes now is said, as far as it is no markup."""
+        return not (self.reasoning or self._in_markup or self._recipient)
+
+    def says(self, text: str) -> bool:
+        """Whether this text would be said, were it fed now, as far as it is no markup."""
+        return self.speaking and bool(text.strip() or not text or not self._spoken.trim)
 
     def finish(self) -> list[Part]:
         """The rest, once the answer is over. What was begun and is no whole call is text."""
@@ -79,6 +89,7 @@ class Reply:
                 yield from self._chunk(field, event["text"])
             elif field == "content":
                 if kind == "region_close":
+                    self._in_markup = self._harmony
                     yield from self._close_message()
             elif kind == "region_open":
                 yield from self._open(field)
@@ -93,6 +104,7 @@ class Reply:
                 self.reasoning = True
             return
         yield from self._close_message()
+        self._in_markup = True
         self._source = _OPENS[field]
 
     def _chunk(self, field: str, text: str) -> Iterator[Part]:
@@ -104,6 +116,7 @@ class Reply:
             yield from self._say(self._take_source().removeprefix(_HARMONY_START))
 
     def _close(self, field: str, ended: bool) -> Iterator[Part]:
+        self._in_markup = False
         if field == "think":
             if self.reasoning:
                 self.reasoning = ended
@@ -152,10 +165,13 @@ class Reply:
 
 
 class _Spoken:
-    """Text on its way out. White space at a border between reasoning, text and calls belongs to the markup."""
+    """Text on its way out. White space at a border between reasoning, text and calls belongs to the markup.
+
+    trim: whether this is such a border
+    """
 
     def __init__(self, *, trim: bool) -> None:
-        self._trim = trim
+        self.trim = trim
         self._space = ""
         self._reasoned = trim
         self.anything = False
@@ -166,12 +182,12 @@ class _Spoken:
             self._reasoned = reasoning
             self._cut()
         text = self._space + text
-        if self._trim:
+        if self.trim:
             text = text.lstrip()
         said = text.rstrip()
         self._space = text[len(said) :]
         if said:
-            self._trim = False
+            self.trim = False
             self.anything |= not reasoning
             yield Text(said, reasoning)
 
@@ -187,7 +203,7 @@ class _Spoken:
 
     def _cut(self) -> None:
         self._space = ""
-        self._trim = True
+        self.trim = True
 
 
 @lru_cache(maxsize=64)

@@ -66,18 +66,22 @@ class Sampling:
     logprobs: int | None = None
 
 
+Alternative = tuple[str, bytes, float]
+"""A token that might have stood in the place of another: its text, its bytes, its logprob."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
     """How likely a token was, by the model's own distribution.
 
     token: its text; bytes: what it stands for, which may be a part of a character
-    top: the likeliest tokens in its place, likeliest first, each with its text, bytes and logprob
+    top: the likeliest tokens in its place, likeliest first
     """
 
     token: str
     bytes: bytes
     logprob: float
-    top: Sequence[tuple[str, bytes, float]]
+    top: Sequence[Alternative]
 
 
 @dataclass(frozen=True, slots=True)

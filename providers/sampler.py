@@ -13,9 +13,6 @@ A sequence that is alone draws the same tokens from the same seed each time.
 import secrets
 from dataclasses import fields, replace
 
-import numpy as np
-import numpy.typing as npt
-
 from llmux.errors import InvalidRequest
 from providers.runtime import Sampling
 
@@ -41,16 +38,3 @@ def check_bias(sampling: Sampling, vocabulary: int) -> None:
 def drawn_seed(sampling: Sampling) -> int:
     """The request's seed, or one that differs each time; any whole number is a seed, also a negative one."""
     return secrets.randbits(63) if sampling.seed is None else sampling.seed
-
-
-def likelihood(logits: npt.NDArray[np.float32], token: int, count: int) -> tuple[float, list[tuple[int, float]]]:
-    """How likely the model itself finds a token, before anything is done to its logits: the logarithm of its share. And
-    the `count` likeliest with theirs, likeliest first.
-
-    logits: shape (vocabulary,)
-    """
-    shifted = logits.astype(np.float64) - float(logits.max())
-    normal = float(np.log(np.exp(shifted).sum()))
-    likeliest = np.argpartition(-logits, count - 1)[:count] if count else np.empty(0, np.int64)
-    ordered = likeliest[np.argsort(-logits[likeliest], kind="stable")]
-    return float(shifted[token]) - normal, [(int(other), float(shifted[other]) - normal) for other in ordered]

@@ -7,7 +7,6 @@ its own: no prompt is padded to another's length, and states (Qwen3.5's) need no
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,13 +16,12 @@ from providers.fault import fault_of
 from providers.prefix import WORTH, borders, common, image_item
 from providers.prefixes import NOTHING, Border, Prefixes
 from providers.runtime import FinishReason, Image, Piece, Sampling, TokenLogprob
-from providers.sampler import check_bias, filled, likelihood
+from providers.sampler import check_bias, filled
 from providers.slots import Slots
 from providers.torch_sampler import TorchSampler
 from providers.torch_vocabulary import TorchVocabulary
 
 if TYPE_CHECKING:
-    from providers.constraint import Vocabulary
     from providers.vision import Seen, Vision
 
 _logger = logging.getLogger(__name__)
@@ -63,7 +61,6 @@ class TorchSequence:
         self.row = row
         self.sampler = sampler
         self.writer = writer
-        self.logprobs: int | None = None
         self.seen: Seen | None = None
         self.looked: dict[int, torch.Tensor] = {}
         self.borders: list[int] = []
@@ -124,8 +121,14 @@ class TorchEngine:
                 f"the prompt has {len(tokens)} tokens; the model's context holds {self._context}, answer included",
                 param="messages",
             )
-        matcher = None if sampling.grammar is None else self._grammars.matcher(sampling.grammar)
-        sampler = TorchSampler(sampling, tokens, vocabulary=self._vocabulary.size, device=self._device, matcher=matcher)
+        told = sampling.grammar is not None or sampling.logprobs is not None
+        sampler = TorchSampler(
+            sampling,
+            tokens,
+            vocabulary=self._vocabulary.size,
+            device=self._device,
+            words=self._vocabulary.words if told else None,
+        )
         room = self._context - len(tokens)
         sequence = TorchSequence(
             tokens,
@@ -135,7 +138,6 @@ class TorchEngine:
             sampler,
             self._vocabulary.writer(),
         )
-        sequence.logprobs = sampling.logprobs
         sequence.seen = seen
         sequence.leader = self._leader(sequence.items)
         if sequence.leader is None:
@@ -328,7 +330,7 @@ class TorchEngine:
     # Answers
 
     def _continue(self, writing: Sequence[TorchSequence]) -> torch.Tensor:
-        """One token more of each. What may follow it, shape (sequences, vocabulary). writing: as `_first_rows` has it"""
+        """One token more of each, in the order of their rows. What may follow it, shape (sequences, vocabulary)."""
         places = [sequence.computed for sequence in writing]
         if len(writing) == 1:
             self._slots.one(writing[0].row, places[0])
@@ -363,8 +365,8 @@ class TorchEngine:
     def _write(self, sequence: TorchSequence, logits: torch.Tensor) -> Piece | Exception | None:
         try:
             token = sequence.sampler.pick(logits)
-            if sequence.logprobs is not None:
-                sequence.held_logprobs.append(self._logprob(logits, token, sequence.logprobs))
+            if sequence.sampler.logprob is not None:
+                sequence.held_logprobs.append(sequence.sampler.logprob)
             sequence.tokens.append(token)
             sequence.items.append(token)
             sequence.held += 1
@@ -384,20 +386,6 @@ class TorchEngine:
         held, sequence.held = sequence.held, 0
         logprobs, sequence.held_logprobs = tuple(sequence.held_logprobs), []
         return Piece(text, held, sequence.prompt_tokens, finished, logprobs, sequence.cached)
-
-    def _logprob(self, logits: torch.Tensor, token: int, count: int) -> TokenLogprob:
-        own, top = likelihood(logits.float().cpu().numpy(), token, count)
-        spelt = self._vocabulary.tokens
-        return TokenLogprob(
-            _text(spelt[token]), spelt[token], own, [(_text(spelt[other]), spelt[other], share) for other, share in top]
-        )
-
-    @cached_property
-    def _grammars(self) -> "Vocabulary":
-        from providers.constraint import Vocabulary
-
-        known = self._vocabulary
-        return Vocabulary(known.tokens, control=known.control, ends=known.ends, tokenize=known.tokenize)
 
     # The model
 
@@ -444,7 +432,3 @@ def _items(tokens: Sequence[int], seen: "Seen | None", images: Sequence[Image]) 
         for (first, past), image in zip(seen.places, images, strict=True):
             items[first:past] = [image_item(image)] * (past - first)
     return items
-
-
-def _text(spelt: bytes) -> str:
-    return spelt.decode(errors="replace")

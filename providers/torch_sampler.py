@@ -1,7 +1,7 @@
 """The sampler of `providers.sampler` over torch logits, made of transformers' own processors where it has them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers.generation.logits_process import (
@@ -12,11 +12,9 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from providers.runtime import Sampling
+from providers.constraint import Vocabulary
+from providers.runtime import Sampling, TokenLogprob
 from providers.sampler import GREEDY, drawn_seed
-
-if TYPE_CHECKING:
-    from providers.constraint import Matcher
 
 
 class TorchSampler:
@@ -24,8 +22,12 @@ class TorchSampler:
 
     sampling: every parameter but the seed and logit_bias is set
     prompt: its tokens, which repetition_penalty looks at
-    matcher: what the answer is held to
+    vocabulary: how many tokens there are
+    words: what they stand for, where the sampling has a grammar or wants logprobs
+    logprob: that of the token picked last, where it was asked for
     """
+
+    logprob: TokenLogprob | None = None
 
     def __init__(
         self,
@@ -34,9 +36,8 @@ class TorchSampler:
         *,
         vocabulary: int,
         device: str,
-        matcher: "Matcher | None" = None,
+        words: Vocabulary | None = None,
     ) -> None:
-        self._matcher = matcher
         self._temperature = sampling.temperature or 0.0
         self._top_k = sampling.top_k or 0
         self._penalties = _penalties(sampling, len(prompt), vocabulary, device)
@@ -44,14 +45,21 @@ class TorchSampler:
         self._random = torch.Generator(device=device)
         self._random.manual_seed(drawn_seed(sampling) % 2**63)
         self._tokens = torch.tensor([prompt], dtype=torch.long, device=device) if self._penalties else None
+        self._words = words
+        self._matcher = words.matcher(sampling.grammar) if words and sampling.grammar else None
+        self._top = sampling.logprobs
 
     @torch.inference_mode()
     def pick(self, logits: torch.Tensor) -> int:
         """logits: shape (vocabulary,)."""
         if self._temperature < GREEDY:
-            return self._accept(int(self._penalized(logits).argmax()))
-        shares, ids = self.shares(logits)
-        return self._accept(int(ids[torch.multinomial(shares, 1, generator=self._random)]))
+            token = int(self._penalized(logits).argmax())
+        else:
+            shares, ids = self.shares(logits)
+            token = int(ids[torch.multinomial(shares, 1, generator=self._random)])
+        if self._words and self._top is not None:
+            self.logprob = _described(self._words, logits, token, self._top)
+        return self._accept(token)
 
     @torch.inference_mode()
     def shares(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,13 +73,13 @@ class TorchSampler:
         return torch.softmax(scores[0], dim=-1), ids[0]
 
     def _penalized(self, logits: torch.Tensor) -> torch.Tensor:
-        """Shape (1, vocabulary), in float32."""
+        """Shape (1, vocabulary), in float32. What the grammar forbids is minus infinity, and stays so."""
         scores = logits.float()[None]
+        if self._matcher is not None:
+            allowed = torch.from_numpy(self._matcher.allowed())
+            scores = scores.masked_fill(~allowed.to(scores.device), float("-inf"))
         for penalty in self._penalties:
             scores = penalty(self._tokens, scores)
-        if self._matcher is not None:
-            allowed = torch.from_numpy(self._matcher.allowed()).to(scores.device)
-            scores = scores.masked_fill(~allowed, float("-inf"))
         return scores
 
     def _accept(self, token: int) -> int:
@@ -80,6 +88,12 @@ class TorchSampler:
         if self._tokens is not None:
             self._tokens = torch.cat([self._tokens, self._tokens.new_tensor([[token]])], dim=1)
         return token
+
+
+def _described(words: Vocabulary, logits: torch.Tensor, token: int, top: int) -> TokenLogprob:
+    logprobs = torch.log_softmax(logits.float(), dim=-1)
+    likely, ids = logprobs.topk(top)
+    return words.described(token, float(logprobs[token]), list(zip(ids.tolist(), likely.tolist(), strict=True)))
 
 
 def _penalties(sampling: Sampling, prompt_length: int, vocabulary: int, device: str) -> list[LogitsProcessor]:

@@ -1,17 +1,13 @@
 """The tokens of a checkpoint: a prompt's, what each stands for, and which end an answer."""
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from tokenizers.decoders import DecodeStream
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from providers.constraint import Vocabulary, vocabulary_of
 from providers.dialect import spans
-
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-"""How vocabularies in SentencePiece's manner write a byte."""
 
 
 class TorchVocabulary:
@@ -47,25 +43,9 @@ class TorchVocabulary:
         return Writer(self._tokenizer)
 
     @cached_property
-    def tokens(self) -> Sequence[bytes]:
-        """What each token stands for; of a control token, its name."""
-        known = self._tokenizer.convert_ids_to_tokens(range(len(self._tokenizer)))
-        added = set(self._tokenizer.added_tokens_decoder)
-        by_name = {written: byte for byte, written in bytes_to_unicode().items()}
-        spelt_in_bytes = "ByteLevel" in str(self._tokenizer.backend_tokenizer.decoder)
-        found = []
-        for token, name in enumerate(known):
-            if name is None:
-                found.append(b"")
-            elif token in added:
-                found.append(name.encode())
-            elif spelt_in_bytes and all(character in by_name for character in name):
-                found.append(bytes(by_name[character] for character in name))
-            elif match := _BYTE.fullmatch(name):
-                found.append(bytes.fromhex(match[1]))
-            else:
-                found.append(name.replace("\u2581", " ").encode())
-        return found[: self.size] + [b""] * (self.size - len(found))
+    def words(self) -> Vocabulary:
+        """What the tokens stand for. Made when it is first asked for: that takes a second."""
+        return vocabulary_of(self._tokenizer, size=self.size, ends=self.ends)
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -28,9 +28,6 @@ _logger = logging.getLogger(__name__)
 _DEFAULTS = Sampling(temperature=1.0, top_k=50, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
 """transformers' own, where generation_config.json says nothing."""
 
-_KEPT_BYTES = 2 * 10**9
-"""Of RAM, for beginnings of prompts."""
-
 
 async def load(model: Model, folder: Path) -> "TransformersChat":
     """The model in `folder`, on the GPU where there is one.
@@ -162,7 +159,7 @@ class TransformersChat:
                 device=self._device,
                 context=self.context,
                 rows=entry.max_concurrency,
-                kept_bytes=_KEPT_BYTES,
+                kept_bytes=entry.prefix_cache,
             )
         except UnknownLayer as layer:
             raise LoadFailed(f"{self._name} has layers of a kind that is not known here: {layer}") from None

@@ -179,7 +179,7 @@ async def test_cancelling_an_answer_stops_the_generation() -> None:
 async def test_a_refused_request_never_asks_for_the_model() -> None:
     lending = Lending(Scripted())
     with pytest.raises(InvalidRequest):
-        await ChatProvider(lending, SETTINGS).acompletion(model="small", messages=HI, optional_params={"n": 2})
+        await ChatProvider(lending, SETTINGS).acompletion(model="small", messages=HI, optional_params={"n": 9})
     assert lending.asked == []
 
 

@@ -1,6 +1,7 @@
 """Many answers at once from llama.cpp: SmolLM2, and a tiny Qwen3.5 whose states cannot be cut back."""
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -23,7 +24,12 @@ from tests.qwen import SEEN, answer, asked, gguf, text
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SLOTS = 4
-GREEDY = Sampling(max_tokens=16, temperature=0)
+GREEDY = Sampling(max_tokens=10, temperature=0, logprobs=2)
+
+ROUNDING = 0.25
+"""By how much a logprob may differ with the sizes of batches: kernels add up in another order. Both models are coarse:
+one has weights of 4 bits, one weights of chance.
+"""
 SYSTEM = "You know everything about lighthouses, and nothing about anything else. " * 8
 
 
@@ -72,6 +78,17 @@ def runtime(request: pytest.FixtureRequest) -> LlamaCpp:
     return loaded
 
 
+def same(one: list[Piece], other: list[Piece]) -> bool:
+    """Whether two greedy answers are equal but for rounding: token for token, until two tokens are as likely."""
+    tokens = zip(*([token for piece in pieces for token in piece.logprobs] for pieces in (one, other)), strict=False)
+    for mine, theirs in tokens:
+        if mine.bytes != theirs.bytes:
+            return mine.logprob - mine.top[1][2] < ROUNDING
+        if abs(mine.logprob - theirs.logprob) > ROUNDING:
+            return False
+    return True
+
+
 async def said(runtime: LlamaCpp, prompt: str, sampling: Sampling = GREEDY) -> str:
     return text(await answer(runtime, prompt, sampling=sampling))
 
@@ -88,10 +105,9 @@ def left_behind(runtime: LlamaCpp) -> list[object]:
 
 async def test_answers_that_are_computed_together_are_what_each_is_alone(runtime: LlamaCpp) -> None:
     prompts = [asked(f"Count to {number}.") for number in range(3, 11)]
-    alone = [await said(runtime, prompt) for prompt in prompts]
-    together = await asyncio.gather(*(said(runtime, prompt) for prompt in prompts))
-    same = sum(one == other for one, other in zip(alone, together, strict=True))
-    assert same >= len(prompts) - 1, "rounding may tip one that is near a tie"
+    alone = [await answer(runtime, prompt, sampling=GREEDY) for prompt in prompts]
+    together = await asyncio.gather(*(answer(runtime, prompt, sampling=GREEDY) for prompt in prompts))
+    assert all(map(same, alone, together))
     assert not left_behind(runtime)
 
 
@@ -114,10 +130,11 @@ async def test_what_is_reused_changes_nothing(runtime: LlamaCpp) -> None:
     fresh = []
     for prompt in prompts:
         runtime._engine._memory.clear()
-        fresh.append(await said(runtime, prompt))
+        fresh.append(await answer(runtime, prompt, sampling=GREEDY))
     runtime._engine._memory.clear()
-    again = [await said(runtime, prompt) for prompt in prompts]
-    assert sum(one == other for one, other in zip(fresh, again, strict=True)) >= len(prompts) - 1
+    again = [await answer(runtime, prompt, sampling=GREEDY) for prompt in prompts]
+    assert all(map(same, fresh, again))
+    assert any(map(cached, again))
 
 
 async def test_several_choices_compute_their_prompt_once(runtime: LlamaCpp) -> None:
@@ -134,6 +151,19 @@ async def test_a_seed_gives_the_same_answer_whatever_was_asked_before(runtime: L
     pieces = await answer(runtime, turns("Where?"), sampling=sampling)
     assert text(pieces) == first
     assert cached(pieces) == 0
+
+
+async def test_logprobs_are_those_of_every_token(runtime: LlamaCpp) -> None:
+    pieces = await answer(runtime, asked("Hello"), sampling=Sampling(max_tokens=8, temperature=0, logprobs=3))
+    assert [len(piece.logprobs) for piece in pieces] == [piece.tokens for piece in pieces]
+    tokens = [token for piece in pieces for token in piece.logprobs]
+    assert b"".join(token.bytes for token in tokens).decode(errors="replace").startswith(text(pieces)[:-1])
+    for token in tokens:
+        assert token.top[0] == (token.token, token.bytes, token.logprob), "the likeliest was taken"
+        assert 0 > token.top[0][2] >= token.top[1][2] >= token.top[2][2]
+        assert sum(math.exp(likely) for _, _, likely in token.top) <= 1 + 1e-9
+    only = await answer(runtime, asked("Hello"), sampling=Sampling(max_tokens=1, temperature=0, logprobs=0))
+    assert [token.top for piece in only for token in piece.logprobs] == [[]]
 
 
 async def test_an_answer_goes_on_beside_a_long_prompt(runtime: LlamaCpp) -> None:
@@ -181,7 +211,7 @@ async def test_every_slot_may_fill_its_context(tmp_path: Path) -> None:
     loaded = await llamacpp.load(smollm2(file="tiny.gguf", context=256), tmp_path)
     endless = Sampling(temperature=0, logit_bias=never_ending(loaded))
     try:
-        prompts = [f"{number} " + "word " * 40 for number in range(3 * SLOTS)]
+        prompts = [f"{number} " + "word " * 20 for number in range(3 * SLOTS)]
         for pieces in await asyncio.gather(*(answer(loaded, prompt, sampling=endless) for prompt in prompts)):
             assert pieces[0].prompt_tokens + sum(piece.tokens for piece in pieces) == loaded.context
     finally:
@@ -221,24 +251,24 @@ async def test_kept_states_stay_within_their_bound(qwen: Path) -> None:
 async def test_random_joins_and_leaves_leave_nothing_behind(runtime: LlamaCpp, seed: int) -> None:
     draw = random.Random(seed)
     questions = [turns(f"What is {number}?", "It is.", "Is it?")[: draw.randrange(700, 900)] for number in range(4)]
-    alone = {question: await said(runtime, question) for question in questions}
+    alone = {question: await answer(runtime, question, sampling=GREEDY) for question in questions}
 
     async def one() -> bool:
         question = draw.choice(questions)
         stays = draw.choice([0, 3, 100])
-        heard = ""
+        heard = []
         for _ in range(draw.randrange(40)):
             await asyncio.sleep(0)
         async with aclosing(runtime.generate(question, GREEDY)) as pieces:
             async for piece in pieces:
-                heard += piece.text
+                heard.append(piece)
                 stays -= piece.tokens
                 if stays < 0:
                     break
-        return alone[question].startswith(heard)
+        return same(alone[question], heard)
 
-    same = await asyncio.gather(*(one() for _ in range(24)))
-    assert sum(same) >= 20, "rounding may tip a few"
+    assert all(await asyncio.gather(*(one() for _ in range(24))))
     assert not left_behind(runtime)
-    again = [await said(runtime, question) == alone[question] for question in questions]
-    assert sum(again) >= len(questions) - 1, "all that is kept is worth what it was"
+    for question in questions:
+        kept = await answer(runtime, question, sampling=GREEDY)
+        assert same(alone[question], kept), "all that is kept is worth what it was"
