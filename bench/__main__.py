@@ -10,6 +10,7 @@ QUESTIONS = {
     "vram-sim": "Does the scheduler keep its rules, and what does it cost beside others'?",
     "keys": "What do keys in a database cost beside keys in a file?",
     "keys-durability": "What is left of keys, budgets and spend when something is killed in the middle of requests?",
+    "gpu-chat": "How fast is chat on a real GPU, beside transformers serve and the memory? Needs CUDA.",
     "gpu-vram": "Do predictions hold on a real GPU, and does memory never run out? Needs CUDA.",
 }
 

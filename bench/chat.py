@@ -90,7 +90,7 @@ async def _measure(streams: Sequence[int], rounds: int, without: Sequence[str]) 
             await contender.ask(question("warm", 0), 4)
         for count in streams:
             before_s, before = served.event_loop_s(), served.tokens
-            results = await _rounds(contenders, count, rounds)
+            results = await by_turns(contenders, count, rounds)
             cost_s = (served.event_loop_s() - before_s) / (served.tokens - before)
             lines, met = table(count, results, cost_s)
             print("\n".join(lines), flush=True)
@@ -107,7 +107,7 @@ async def _measure(streams: Sequence[int], rounds: int, without: Sequence[str]) 
     return int(failed)
 
 
-async def _rounds(contenders: Mapping[str, Contender], count: int, rounds: int) -> Mapping[str, Round]:
+async def by_turns(contenders: Mapping[str, Contender], count: int, rounds: int) -> Mapping[str, Round]:
     results: dict[str, list[Round]] = {name: [] for name in contenders}
     for number in range(rounds):
         for name, contender in contenders.items():
@@ -186,7 +186,7 @@ def _missed(count: int, results: Mapping[str, Round]) -> Iterator[str]:
             yield f"{mine / results[name].tokens_per_s:.1%} of {name}, at least {share:.0%} is the goal"
 
 
-class _Alone:
+class Alone:
     """The runtime, with nothing between it and whoever asks."""
 
     def __init__(self, runtime: Any) -> None:
@@ -212,13 +212,13 @@ class _Alone:
 
 
 @asynccontextmanager
-async def _alone(folder: Path, file: str) -> AsyncIterator[_Alone]:
+async def _alone(folder: Path, file: str) -> AsyncIterator[Alone]:
     from llmux.config import Model
     from providers import llamacpp
 
     runtime = await llamacpp.load(Model.model_validate(_entry(file)), folder)
     try:
-        yield _Alone(runtime)
+        yield Alone(runtime)
     finally:
         await runtime.close()
 

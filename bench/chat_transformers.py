@@ -1,37 +1,30 @@
-"""`python -m bench chat-transformers`: 1 to 8 streams of SmolLM2 in safetensors: the runtime alone, the gateway, and
-`transformers serve`, with its continuous batching and without.
+"""`python -m bench chat-transformers`: many streams of SmolLM2 in safetensors at once, from the runtime alone, from the
+gateway, and from `transformers serve`, with its continuous batching and without.
 """
 
 import argparse
 import asyncio
 import importlib.metadata
 import os
-import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-import httpx
-
-from bench.gateway import gateway
-from bench.streams import Answers, Streams, measure, middle, of_runtime, of_server
+from bench.chat import Alone, Contender, Round, by_turns, question
+from bench.chat_client import Client
+from bench.gateway import MASTER_KEY, Gateway, machine
 from bench.transformers_serve import serving
 from llmux.litellm_settings import ENVIRONMENT
 
-TOKENS = 48
-
-ALONE, GATEWAY, BATCHING, PLAIN = "runtime alone", "gateway", "serve, batching", "serve"
-
-CONFIG = """\
-model_list:
-  - {{model_name: smollm2, litellm_params: {{model: llmux/smollm2}}}}
-llmux:
-  budget: 2 GB
-  database: none
-  models_dir: {models}
-  models:
-    smollm2:
-      {{task: llm, runtime: transformers, weights: {folder}, context: 2048, estimate: 500 MB, max_concurrency: 8}}
-"""
+ENTRY: Mapping[str, Any] = {
+    "task": "llm",
+    "runtime": "transformers",
+    "context": 2048,
+    "max_concurrency": 8,
+    "estimate": "1 GB",
+}
 
 
 def main(options: list[str]) -> int:
@@ -40,80 +33,72 @@ def main(options: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8], help="how many at once")
     parser.add_argument("--rounds", type=int, default=5, help="of each, by turns (default 5)")
-    parser.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8])
-    chosen = parser.parse_args(options)
+    given = parser.parse_args(options)
     os.environ.update(ENVIRONMENT)  # before torch starts its threads, as the gateway does
-    print(
-        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, torch "
-        f"{importlib.metadata.version('torch')}, transformers {importlib.metadata.version('transformers')}"
-    )
-    results = asyncio.run(measured(chosen.rounds, chosen.streams))
-    print("\n".join(table(results)))
-    return 0 if ahead(results) else 1
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers"))
+    print(f"{machine()}, {len(os.sched_getaffinity(0))} cores to use, {versions}")
+    return asyncio.run(_measure(given.streams, given.rounds))
 
 
-Results = Mapping[int, Mapping[str, Streams]]
-"""By the number of streams, and by who wrote them."""
-
-
-async def measured(rounds: int, counts: Sequence[int]) -> Results:
+async def _measure(streams: Sequence[int], rounds: int) -> int:
     from bench.smollm2 import safetensors_folder
-    from demo.models import cache_folder
     from llmux.config import Model
     from providers import transformers_chat
 
     folder = safetensors_folder()
-    entry = {"task": "llm", "runtime": "transformers", "weights": "smollm2", "estimate": "1 GB", "context": 2048}
-    async with AsyncExitStack() as clients:
-        with ExitStack() as servers:
-            client = servers.enter_context(gateway(CONFIG.format(models=cache_folder(), folder=folder.name)))
-            sides: dict[str, Answers] = {}
-            async_client = httpx.AsyncClient(
-                base_url=client.base_url, headers=client.headers, timeout=300, trust_env=False
-            )
-            sides[GATEWAY] = of_server(await clients.enter_async_context(async_client), "smollm2")
-            for name, batching in ((BATCHING, True), (PLAIN, False)):
-                address, model = servers.enter_context(serving(folder, batching=batching))
-                other = httpx.AsyncClient(base_url=address, timeout=300, trust_env=False)
-                sides[name] = of_server(await clients.enter_async_context(other), model)
-            runtime = await transformers_chat.load(Model.model_validate({**entry, "max_concurrency": 8}), folder)
-            clients.push_async_callback(runtime.close)
-            sides[ALONE] = of_runtime(runtime)
-            return await by_turns(sides, rounds, counts)
+    ahead = True
+    async with AsyncExitStack() as stack:
+        runtime = await transformers_chat.load(Model.model_validate({**ENTRY, "weights": folder.name}), folder)
+        stack.push_async_callback(runtime.close)
+        gateway = Gateway(Path(stack.enter_context(TemporaryDirectory(prefix="bench-"))), _config(folder))
+        await asyncio.to_thread(gateway.start)
+        stack.push_async_callback(asyncio.to_thread, gateway.stop)
+        contenders: dict[str, Contender] = {
+            "runtime": Alone(runtime),
+            "gateway": Client(gateway.address, MASTER_KEY, "smollm2"),
+        }
+        for name, batching in (("serve, batching", True), ("serve", False)):
+            address, model = await asyncio.to_thread(stack.enter_context, serving(folder, batching=batching))
+            contenders[name] = Client(address, "none", model)
+        for contender in contenders.values():
+            await contender.ask(question("warm", 0), 4)
+        for count in streams:
+            results = await by_turns(contenders, count, rounds)
+            print("\n".join(table(count, results)), flush=True)
+            ahead &= is_ahead(results)
+    return 0 if ahead else 1
 
 
-async def by_turns(sides: Mapping[str, Answers], rounds: int, counts: Sequence[int]) -> Results:
-    runs: dict[int, dict[str, list[Streams]]] = {count: {name: [] for name in sides} for count in counts}
-    number = 1000
-    for answers in sides.values():  # the first of each loads, or warms up
-        await measure(answers, 1, TOKENS, number := number + 1)
-    for _ in range(rounds):
-        for count in counts:
-            for name, answers in sides.items():
-                runs[count][name].append(await measure(answers, count, TOKENS, number))
-                number += count
-    return {count: {name: middle(each) for name, each in by_name.items()} for count, by_name in runs.items()}
+def _config(folder: Path) -> Mapping[str, object]:
+    return {
+        "model_list": [{"model_name": "smollm2", "litellm_params": {"model": "llmux/smollm2"}}],
+        "llmux": {
+            "budget": "2 GB",
+            "database": "none",
+            "models_dir": str(folder.parent),
+            "models": {"smollm2": {**ENTRY, "weights": folder.name}},
+        },
+    }
 
 
-def ahead(results: Results) -> bool:
-    """Whether the gateway writes more than `transformers serve` does, however many streams there are."""
+def is_ahead(results: Mapping[str, Round]) -> bool:
+    """Whether the gateway writes more tokens a second than `transformers serve` does, either way."""
     return all(
-        by_name[GATEWAY].tokens_per_s > max(by_name[BATCHING].tokens_per_s, by_name[PLAIN].tokens_per_s)
-        for by_name in results.values()
+        results["gateway"].tokens_per_s > each.tokens_per_s
+        for name, each in results.items()
+        if name.startswith("serve")
     )
 
 
-def table(results: Results) -> Iterable[str]:
-    return _lines(results)
-
-
-def _lines(results: Results) -> Iterator[str]:
-    yield f"{'streams':8}{'':18}{'tokens/s':>10}{'first, ms':>11}{'between, ms: p50':>18}{'p99':>8}"
-    for count, by_name in results.items():
-        for name, run in by_name.items():
-            yield (
-                f"{count:<8}{name:18}{run.tokens_per_s:10.1f}{run.first_s * 1e3:11.0f}{run.between_s * 1e3:18.0f}"
-                f"{run.worst_s * 1e3:8.0f}"
-            )
-    yield f"goal: the gateway ahead of both kinds of serve: {'met' if ahead(results) else 'MISSED'}"
+def table(count: int, results: Mapping[str, Round]) -> Iterator[str]:
+    yield ""
+    yield f"{count} stream{'s' if count > 1 else ''}: tokens/s in all, ms to the first text, between two (p50, p99)"
+    for name, each in results.items():
+        yield (
+            f"{name:18}{each.tokens_per_s:8.1f}{each.first_s * 1e3:9.1f}{each.gap_p50_s * 1e3:9.1f}"
+            f"{each.gap_p99_s * 1e3:9.1f}"
+        )
+    if not is_ahead(results):
+        yield "MISSED: the gateway ahead of transformers serve"
