@@ -131,7 +131,7 @@ def watched(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> Watched:
 
 
 def close(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return torch.allclose(one, other, atol=TOLERANCE, rtol=0)
+    return bool(torch.allclose(one, other, atol=TOLERANCE, rtol=0))
 
 
 # Batches
@@ -242,7 +242,7 @@ def test_whoever_joins_leaves_and_is_cancelled_nothing_stays(
                 whole += 1
             elif draw.random() > 0.06:
                 continue
-            engine.remove(running and sequence)
+            engine.remove(sequence)
             del running[sequence]
     assert whole
     assert engine._slots.bytes == 0
@@ -338,12 +338,9 @@ def test_another_conversation_shares_the_first_message(engine: TorchEngine, watc
 def test_the_same_prompt_at_once_is_computed_once(engine: TorchEngine, watched: Watched) -> None:
     prompt = said("user: " + "a question " * 20, engine) + said("model:", engine)
     first, second = watched.add(prompt), watched.add(prompt)
-    assert second.left is None
-    watched.step(first, second, tokens=100)
-    assert second.left is None
     while first.left:
-        watched.step(first)
-    assert second.left is not None
+        assert second.left is None
+        watched.step(first, second, tokens=100)
     watched.prompt(second)
     assert second.cached > 100
     assert close(watched.logprobs(first), watched.logprobs(second))
@@ -396,7 +393,12 @@ def test_an_image_is_the_same_prefix_only_if_it_is_the_same_image(
     looks: list[int] = []
     assert seeing._vision is not None
     look = seeing._vision.look
-    monkeypatch.setattr(seeing._vision, "look", lambda seen, number: looks.append(number) or look(seen, number))
+
+    def counted(seen: Any, number: int) -> torch.Tensor:
+        looks.append(number)
+        return look(seen, number)
+
+    monkeypatch.setattr(seeing._vision, "look", counted)
     asked = f"<|im_start|>user\n{SEEN}What is it?<|im_end|>"
     turn = "<|im_start|>assistant\n"
     watched_eyes.alone(asked + turn, 3, [picture(0, 300, 300)])

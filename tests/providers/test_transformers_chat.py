@@ -175,6 +175,51 @@ async def test_control_tokens_of_the_client_stay_text(runtime: TransformersChat)
     assert [token for token in tokens if token >= 257] == [257, 258, 257]
 
 
+# Many at once
+
+
+async def test_many_at_once_say_what_each_says_alone_whoever_leaves(tiny: Path) -> None:
+    loaded = await transformers_chat.load(model(max_concurrency=3), tiny)
+    engine_of(loaded)._model.float()
+    try:
+        prompts = [f"{number} " * (7 * number + 1) for number in range(8)]
+        brief = Sampling(temperature=0, max_tokens=12)
+        alone = [text(await answer(loaded, prompt, brief)) for prompt in prompts]
+
+        async def leaves(prompt: str) -> None:
+            async with aclosing(loaded.generate(prompt, Sampling(temperature=0))) as pieces:
+                await anext(pieces)
+
+        leaving = asyncio.gather(leaves("Hello"), leaves("x" * 500))
+        together = await asyncio.gather(*(answer(loaded, prompt, brief) for prompt in prompts))
+        await leaving
+        assert [text(pieces) for pieces in together] == alone
+        assert engine_of(loaded)._slots.bytes == 0
+        assert not any(engine_of(loaded)._rows)
+    finally:
+        await loaded.close()
+
+
+async def test_a_grammar_holds_one_answer_and_not_its_neighbour(tiny: Path) -> None:
+    loaded = await transformers_chat.load(model(max_concurrency=2), tiny)
+    try:
+        held, free = await asyncio.gather(
+            answer(loaded, "Hello", Sampling(temperature=0, max_tokens=20, grammar='start: "yes" | "no"')),
+            answer(loaded, "Hello", Sampling(temperature=0, max_tokens=20)),
+        )
+    finally:
+        await loaded.close()
+    assert text(held) in ("yes", "no")
+    assert held[-1].finish_reason == "stop"
+    assert text(free) not in ("yes", "no")
+
+
+async def test_the_next_turn_tells_what_was_not_computed_again(runtime: TransformersChat) -> None:
+    brief = Sampling(temperature=0, max_tokens=2)
+    assert (await answer(runtime, "turn " * 50, brief))[-1].cached_tokens == 0
+    assert (await answer(runtime, "turn " * 50 + "more", brief))[-1].cached_tokens == 192
+
+
 # Loading
 
 
