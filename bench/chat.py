@@ -62,16 +62,17 @@ class Turns:
 
 def main(options: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench chat", description=__doc__)
-    parser.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8], help="how many at once")
+    parser.add_argument("--streams", type=int, nargs="*", default=[1, 2, 4, 8], help="how many at once")
+    parser.add_argument("--turns", action=argparse.BooleanOptionalAction, default=True, help="a second turn as well")
     parser.add_argument("--rounds", type=int, default=5, help="of each, by turns (default 5)")
     parser.add_argument("--without", nargs="*", default=[], choices=list(OTHERS), help="servers to leave out")
     given = parser.parse_args(options)
     os.environ.update(ENVIRONMENT)  # before any threads start, as the gateway does
     print(f"{machine()}, {len(os.sched_getaffinity(0))} cores to use, {platform.processor() or 'processor unnamed'}")
-    return asyncio.run(_measure(given.streams, given.rounds, given.without))
+    return asyncio.run(_measure(given.streams, given.rounds, given.turns, given.without))
 
 
-async def _measure(streams: Sequence[int], rounds: int, without: Sequence[str]) -> int:
+async def _measure(streams: Sequence[int], rounds: int, turns: bool, without: Sequence[str]) -> int:
     from bench.smollm2 import GGUF
     from demo.models import cache_folder
     from providers.llama_engine import BATCH
@@ -95,15 +96,8 @@ async def _measure(streams: Sequence[int], rounds: int, without: Sequence[str]) 
             lines, met = table(count, results, cost_s)
             print("\n".join(lines), flush=True)
             failed |= not met
-        print(f"\na second turn after {FIRST_TURN} tokens: seconds to its first text, and to that of the first")
-        for name, contender in contenders.items():
-            turns = await _turns(contender, rounds)
-            missed = name == "gateway" and turns.second_s > SECOND_TURN * turns.first_s
-            failed |= missed
-            print(
-                f"{name:18}{turns.second_s:8.3f}{turns.first_s:8.3f}{turns.second_s / turns.first_s:8.1%}"
-                f"   {turns.cached_tokens} tokens reused{'   MISSED' if missed else ''}"
-            )
+        if turns:
+            failed |= not await _second_turns(contenders, rounds)
     return int(failed)
 
 
@@ -117,6 +111,22 @@ async def by_turns(contenders: Mapping[str, Contender], count: int, rounds: int)
             )
             results[name].append(together(heard, time.perf_counter() - began_s))
     return {name: middle(each) for name, each in results.items()}
+
+
+async def _second_turns(contenders: Mapping[str, Contender], rounds: int) -> bool:
+    """Printed as they are measured. Whether the goal is met."""
+    print(f"\na second turn after {FIRST_TURN} tokens: seconds to its first text, and to that of the first")
+    met = True
+    for name, contender in contenders.items():
+        turns = await _turns(contender, rounds)
+        missed = name == "gateway" and turns.second_s > SECOND_TURN * turns.first_s
+        met &= not missed
+        print(
+            f"{name:18}{turns.second_s:8.3f}{turns.first_s:8.3f}{turns.second_s / turns.first_s:8.1%}"
+            f"   {turns.cached_tokens} tokens reused{'   MISSED' if missed else ''}",
+            flush=True,
+        )
+    return met
 
 
 async def _turns(contender: Contender, rounds: int) -> Turns:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from providers.fault import fault_of
-from providers.pace import INTERVAL_S, Pace
+from providers.pace import Pace, interval_s
 from providers.runtime import Piece
 from providers.schedule import Budget, shares
 from providers.worker import Worker, meant
@@ -183,7 +183,7 @@ class EngineLoop(Generic[R, S]):
             and (left := sequence.left) is not None
         ]
         writing = sum(left == 0 for _, _, left in ready)
-        budget = self._budget.tokens(beside_answers=writing > 0)
+        budget = self._budget.tokens(answers=writing, prompts=len(ready) - writing)
         taken = shares([left for _, _, left in ready], budget)
         batch = [(sequence, tokens) for (_, sequence, _), tokens in zip(ready, taken, strict=True) if tokens]
         if not batch:
@@ -191,12 +191,12 @@ class EngineLoop(Generic[R, S]):
         began_s = time.monotonic()
         written = self._engine.step(batch)
         self._budget.learn(sum(tokens for _, tokens in batch) - writing, time.monotonic() - began_s)
-        interval_s = INTERVAL_S if len(ready) > 1 else 0.0
+        apart_s = interval_s(len(ready))
         for answer, sequence, _ in ready:
             result = written.get(sequence)
             if isinstance(result, Exception):
                 self._leave(answer, hand_out, result)
-            elif result is not None and (piece := answer.pace.feed(result, interval_s)) is not None:
+            elif result is not None and (piece := answer.pace.feed(result, apart_s)) is not None:
                 with self._changed:
                     answer.unread += 1
                 hand_out.add(partial(answer.pieces.put_nowait, piece))

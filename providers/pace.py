@@ -1,8 +1,9 @@
 """How often text is sent: as smoothly as one can read it, and no oftener where that costs others.
 
 Each piece costs the event loop about a millisecond (LiteLLM's streaming; docs/measurements.md), and on a machine with
-no cores to spare the models wait for it. So where several answers are written at once, what belongs to one of them and
-is written within a moment goes as one piece.
+no cores to spare the models wait for it. An answer that is written alone is sent token by token. Where there are
+several, what is written of one of them within a moment goes as one piece, and the moments are as long as it takes for
+all of them to cost no more than one fast answer.
 """
 
 import time
@@ -11,12 +12,23 @@ from dataclasses import replace
 
 from providers.runtime import Piece
 
+PIECES_PER_S = 64
+"""Of all answers of a model together, where there are several."""
+
+LONGEST_S = 0.2
+"""Between two pieces of one answer, as far as that is for its sake."""
+
 INTERVAL_S = 0.04
-"""Between two pieces of one answer among several, at least: 25 a second, as in a film."""
+"""Where nobody knows how many answers there are: 25 pieces a second, as in a film."""
+
+
+def interval_s(answers: int) -> float:
+    """Between two pieces of one answer among so many, at least."""
+    return 0.0 if answers <= 1 else min(answers / PIECES_PER_S, LONGEST_S)
 
 
 class Pace:
-    """Of one answer: its first piece and its last go at once, those in between as `interval_s` allows."""
+    """Of one answer: its first piece and its last go at once, those in between as they may."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now

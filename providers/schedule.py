@@ -9,7 +9,9 @@ enough not to stall them.
 from collections.abc import Sequence
 
 STALL_S = 0.1
-"""What prompts may add to a step while others are listening to their answers."""
+"""What prompts may add to a step while others are listening to their answers, no more of them than there are prompts:
+where more wait than listen, it is longer, because those who wait count as much.
+"""
 
 _LEAST = 16
 """Tokens of prompts in a step, however slow the machine: fewer would cost about as much."""
@@ -45,12 +47,13 @@ class Budget:
         self._most = most
         self._tokens_per_s: float | None = None
 
-    def tokens(self, *, beside_answers: bool) -> int:
-        if not beside_answers:
+    def tokens(self, *, answers: int, prompts: int) -> int:
+        """answers, prompts: how many sequences are being written, and how many wait for the end of their prompt"""
+        if not answers:
             return self._most
-        if self._tokens_per_s is None:
-            return min(_LEAST, self._most)
-        return max(min(int(self._tokens_per_s * STALL_S), self._most), min(_LEAST, self._most))
+        stall_s = STALL_S * max(1.0, prompts / answers)
+        fitting = 0 if self._tokens_per_s is None else int(self._tokens_per_s * stall_s)
+        return min(max(fitting, _LEAST), self._most)
 
     def learn(self, tokens: int, seconds: float) -> None:
         """A step took so long that computed so many tokens of prompts. Later steps count more: a prompt becomes slower

@@ -64,6 +64,7 @@ class TorchSequence:
         self.seen: Seen | None = None
         self.looked: dict[int, torch.Tensor] = {}
         self.borders: list[int] = []
+        self.reuses = True
         self.leader: TorchSequence | None = None
         self.computed = self.cached = 0
         self.finished: FinishReason | None = None
@@ -139,7 +140,8 @@ class TorchEngine:
             self._vocabulary.writer(),
         )
         sequence.seen = seen
-        sequence.leader = self._leader(sequence.items)
+        sequence.reuses = sampling.seed is None  # what others left behind is the same up to rounding, and no more
+        sequence.leader = self._leader(sequence.items) if sequence.reuses else None
         if sequence.leader is None:
             self._begin(sequence)
         self._rows[sequence.row] = sequence
@@ -210,7 +212,7 @@ class TorchEngine:
         if slots.stateful:
             at_borders = [place for place, item in enumerate(items) if item in self._vocabulary.control]
             sequence.borders = borders(items, self._vocabulary.control)
-        found = self._prefixes.find(items, at_borders)
+        found = self._prefixes.find(items, at_borders) if sequence.reuses else NOTHING
         if found is not NOTHING:
             for number, block in enumerate(found.blocks):
                 start = number * Prefixes.BLOCK

@@ -216,7 +216,7 @@ async def test_what_is_wrong_with_the_device_ends_all_of_them(
 async def test_a_slow_reader_pauses_its_own_answer_alone(
     loop: EngineLoop[Count, Counting], engine: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("providers.engine.INTERVAL_S", 0.0)
+    monkeypatch.setattr("providers.pace.LONGEST_S", 0.0)
     async with aclosing(loop.stream(Count(1, 3_000))) as slow:
         said = (await anext(slow)).text
         assert await read(loop, Count(1, 2_000)) == counted(2_000)

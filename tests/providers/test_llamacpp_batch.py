@@ -83,7 +83,7 @@ def same(one: list[Piece], other: list[Piece]) -> bool:
     tokens = zip(*([token for piece in pieces for token in piece.logprobs] for pieces in (one, other)), strict=False)
     for mine, theirs in tokens:
         if mine.bytes != theirs.bytes:
-            return mine.logprob - mine.top[1][2] < ROUNDING
+            return bool(mine.logprob - mine.top[1][2] < ROUNDING)
         if abs(mine.logprob - theirs.logprob) > ROUNDING:
             return False
     return True

@@ -51,21 +51,35 @@ def test_every_prompt_comes_to_its_end(left: list[int], budget: int) -> None:
 
 
 def test_a_prompt_that_stalls_nobody_gets_whole_steps() -> None:
-    assert Budget(256).tokens(beside_answers=False) == 256
+    assert Budget(256).tokens(answers=0, prompts=1) == 256
 
 
 def test_a_step_beside_answers_is_as_long_as_they_may_be_stalled() -> None:
     budget = Budget(256)
-    assert budget.tokens(beside_answers=True) < 64, "nothing is known of this machine yet"
+    assert budget.tokens(answers=1, prompts=1) < 64, "nothing is known of this machine yet"
     budget.learn(256, 1.0)
-    assert budget.tokens(beside_answers=True) == int(256 * STALL_S)
+    assert budget.tokens(answers=1, prompts=1) == int(256 * STALL_S)
+    assert budget.tokens(answers=3, prompts=1) == int(256 * STALL_S)
     budget.learn(256, 0.01)
-    assert budget.tokens(beside_answers=True) == 256
+    assert budget.tokens(answers=1, prompts=1) == 256
 
 
-@given(st.lists(st.tuples(st.integers(0, 256), st.floats(0, 100))), st.integers(1, 256))
-def test_a_step_always_takes_something_and_never_too_much(steps: list[tuple[int, float]], most: int) -> None:
+def test_where_more_wait_than_listen_prompts_may_stall_longer() -> None:
+    budget = Budget(256)
+    budget.learn(256, 1.0)
+    assert budget.tokens(answers=2, prompts=6) == int(3 * 256 * STALL_S)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 256), st.floats(0, 100))),
+    st.integers(1, 256),
+    st.integers(0, 64),
+    st.integers(1, 64),
+)
+def test_a_step_always_takes_something_and_never_too_much(
+    steps: list[tuple[int, float]], most: int, answers: int, prompts: int
+) -> None:
     budget = Budget(most)
     for tokens, seconds in steps:
         budget.learn(tokens, seconds)
-    assert 1 <= budget.tokens(beside_answers=True) <= most
+    assert 1 <= budget.tokens(answers=answers, prompts=prompts) <= most

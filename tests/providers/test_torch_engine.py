@@ -348,6 +348,14 @@ def test_the_same_prompt_at_once_is_computed_once(engine: TorchEngine, watched: 
         engine.remove(each)
 
 
+def test_a_seed_gives_the_same_logits_whatever_was_kept(engine: TorchEngine, watched: Watched) -> None:
+    prompt = said("user: " + "a question " * 20, engine) + said("model:", engine)
+    first, again = (watched.alone(prompt, 3, seed=1, temperature=1.0) for _ in range(2))
+    assert (first.cached, again.cached) == (0, 0)
+    assert first.tokens == again.tokens
+    assert torch.equal(watched.logprobs(first), watched.logprobs(again))
+
+
 def test_who_waited_for_a_prompt_that_was_cancelled_computes_it(engine: TorchEngine, watched: Watched) -> None:
     prompt = said("user: " + "a question " * 20, engine)
     first, second = watched.add(prompt), watched.add(prompt)
