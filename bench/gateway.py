@@ -99,6 +99,10 @@ class Gateway:
         except httpx.TransportError:
             return False
 
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
     def http(self, key: str = MASTER_KEY) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{self._port}",

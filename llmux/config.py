@@ -77,6 +77,7 @@ class Model(_Section):
     estimate: bytes on the device, believed while there are no weights to look at and no load was measured
     context: tokens of prompt and answer together, per sequence
     max_concurrency: requests that the model serves at one time
+    prefix_cache: bytes of RAM for states kept after the beginnings of prompts, where the runtime needs copies of them
     pin: never evicted once it is loaded
     preload: loaded when llmux starts, in the order of priority, as long as there is room
     idle_unload_s: seconds without a request after which it is unloaded; None: only when others need the room
@@ -91,6 +92,7 @@ class Model(_Section):
     estimate: Bytes
     context: int = Field(default=32_768, ge=256)
     max_concurrency: int = Field(default=1, ge=1, le=64)
+    prefix_cache: Bytes = 2 * 10**9
     pin: bool = False
     preload: bool = False
     idle_unload_s: float | None = Field(default=None, gt=0)

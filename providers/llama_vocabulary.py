@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
@@ -14,6 +15,7 @@ from providers.dialect import spans
 class LlamaVocabulary:
     """special_tokens, control_tokens: as a ChatRuntime has them
     size: how many tokens there are
+    steering: those that are control tokens
     """
 
     def __init__(self, model: Any) -> None:
@@ -21,8 +23,8 @@ class LlamaVocabulary:
         self._vocab = llama.llama_model_get_vocab(model)
         self.size: int = llama.llama_vocab_n_tokens(self._vocab)
         self.special_tokens = dict(self._special_tokens())
-        self._control = tuple(self._controlling())
-        self.control_tokens = tuple(self._text(token) for token in self._control)
+        self.steering = frozenset(self._steering())
+        self.control_tokens = tuple(self._text(token) for token in sorted(self.steering))
 
     @property
     def is_there(self) -> bool:
@@ -34,7 +36,7 @@ class LlamaVocabulary:
             if token != llama.LLAMA_TOKEN_NULL:
                 yield f"{name}_token", self._text(token)
 
-    def _controlling(self) -> Iterator[int]:
+    def _steering(self) -> Iterator[int]:
         control = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN
         for token in range(self.size):
             if llama.llama_vocab_get_attr(self._vocab, token) & control:
@@ -60,9 +62,13 @@ class LlamaVocabulary:
 
     def _tokenize_span(self, text: str) -> list[int]:
         data = text.encode(errors="replace")
-        room = len(data) + 8  # at most a token a byte, and some vocabularies put a space before
+        room = len(data) + 8  # a token a byte, and some vocabularies put a space before
         tokens = (llama.llama_token * room)()
         count = llama.llama_tokenize(self._vocab, data, len(data), tokens, room, False, True)
+        if count < -room:  # of the few in which a space takes several
+            room = -count
+            tokens = (llama.llama_token * room)()
+            count = llama.llama_tokenize(self._vocab, data, len(data), tokens, room, False, True)
         if count < 0:
             raise InvalidRequest("the prompt cannot be tokenized", param="messages")
         return list(tokens[:count])
@@ -80,12 +86,13 @@ class LlamaVocabulary:
         """Whether an answer ends with this token."""
         return bool(llama.llama_vocab_is_eog(self._vocab, token))
 
+    @cached_property
     def words(self) -> Vocabulary:
         """For grammars and logprobs."""
         tokens = range(self.size)
         return Vocabulary(
             [self.bytes_of(token) for token in tokens],
-            control=self._control,
+            control=self.steering,
             ends=[token for token in tokens if self.ends(token)],
             tokenize=self._tokenize_span,
         )

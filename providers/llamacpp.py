@@ -1,39 +1,41 @@
-"""GGUF models through llama.cpp, with a projector where they see images; one sequence at a time.
+"""GGUF models through llama.cpp, with a projector where they see images; many sequences at a time.
 
 Built on llama.cpp's own C API (model, context, batch with sequence ids, sampler chain) rather than on
 llama-cpp-python's `Llama`, which is one conversation and cannot be stopped within a prompt. Everything native happens
-on the worker's thread.
+on the worker's thread. Here a model is loaded; `llama_engine` computes.
 """
 
-import codecs
 import logging
 import os
-from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from functools import cache, cached_property, partial
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
 
 from llmux.config import Model
-from llmux.errors import ContextLengthExceeded, InvalidRequest, LlmuxError, LoadFailed, WeightsMissing
+from llmux.errors import LoadFailed, WeightsMissing
 from providers import llama_log
-from providers.constraint import Vocabulary
-from providers.llama_sampler import LlamaSampler, defaults_of
+from providers.engine import EngineLoop
+from providers.llama_engine import BATCH, LlamaEngine, LlamaSequence, Request
+from providers.llama_memory import LlamaMemory
+from providers.llama_sampler import defaults_of
 from providers.llama_vocabulary import LlamaVocabulary
-from providers.pace import paced
-from providers.projector import Picture, Projector, image_token
-from providers.runtime import Image, Piece, Sampling, TokenLogprob
-from providers.sampler import check_bias, filled
+from providers.projector import Projector, image_token
+from providers.runtime import Image, Piece, Sampling
 from providers.worker import Cancelled, Worker
+from vram.prediction import KEPT_STATES
 
 _logger = logging.getLogger(__name__)
 
-_BATCH = 256
-"""Prompt tokens computed in one step: a prompt is cancelled between two of them, and more gain little speed."""
+_KEPT_SEQUENCES = 16
+"""Sequences that are over and may stay, beside those that are computed: their cells are there anyway. Where each has a
+recurrent state of its own, too, there are fewer (vram.prediction).
+"""
 
-_SEQUENCE = 0
+_PAGE = 256
+"""llama.cpp rounds its cells up to these."""
 
 
 async def load(model: Model, folder: Path) -> "LlamaCpp":
@@ -45,7 +47,13 @@ async def load(model: Model, folder: Path) -> "LlamaCpp":
     runtime = LlamaCpp(model.file)
     projector = None if model.projector is None else folder / model.projector
     try:
-        await runtime.open(folder / model.file, projector, model.context)
+        await runtime.open(
+            folder / model.file,
+            projector,
+            context=model.context,
+            slots=model.max_concurrency,
+            kept_bytes=model.prefix_cache,
+        )
     except BaseException:
         await runtime.close()
         raise
@@ -68,15 +76,20 @@ class LlamaCpp:
         self._worker = Worker(Path(name).stem)
         self._model: Any = None
         self._context: Any = None
-        self._batch: Any = None
+        self._engine: LlamaEngine | None = None
+        self._loop: EngineLoop[Request, LlamaSequence]
         self._projector: Projector | None = None
 
-    async def open(self, path: Path, projector: Path | None, context: int) -> None:
-        """Load the weights; `close` is due even when this fails."""
-        await self._worker.run(partial(self._open, path, projector, context))
+    async def open(self, path: Path, projector: Path | None, *, context: int, slots: int, kept_bytes: int) -> None:
+        """Load the weights; `close` is due even when this fails.
+
+        context: tokens of prompt and answer; slots: answers at one time
+        kept_bytes: most RAM for states of recurrent layers, kept for prompts that begin alike
+        """
+        await self._worker.run(partial(self._open, path, projector, context, slots, kept_bytes))
 
     def generate(self, prompt: str, sampling: Sampling, images: Sequence[Image] = ()) -> AsyncGenerator[Piece, None]:
-        return self._worker.stream(lambda cancelled: paced(self._generate(prompt, sampling, images, cancelled)))
+        return self._loop.stream(Request(prompt, sampling, images))
 
     async def close(self) -> None:
         try:
@@ -84,7 +97,9 @@ class LlamaCpp:
         finally:
             await self._worker.close()
 
-    def _open(self, path: Path, projector: Path | None, context: int, cancelled: Cancelled) -> None:
+    def _open(
+        self, path: Path, projector: Path | None, context: int, slots: int, kept_bytes: int, cancelled: Cancelled
+    ) -> None:
         _start_backend()
         _check_magic(path)
         if projector is not None:
@@ -104,12 +119,24 @@ class LlamaCpp:
         self.special_tokens = self._vocabulary.special_tokens
         self.control_tokens = self._vocabulary.control_tokens
         self.context = self._fitting_context(context)
-        self._context = self._create_context()
-        self._memory = llama.llama_get_memory(self._context)
-        self._batch = llama.llama_batch_init(_BATCH, 0, 1)
-        self._defaults = defaults_of(self._model)
         if projector is not None:
             self._open_projector(projector)
+        recurrent = bool(llama.llama_model_is_recurrent(self._model) or llama.llama_model_is_hybrid(self._model))
+        sequences = slots + (KEPT_STATES if recurrent else _KEPT_SEQUENCES)
+        cells = -(-self.context // _PAGE) * _PAGE * slots
+        self._context = self._create_context(cells, sequences)
+        self._engine = LlamaEngine(
+            self._context,
+            LlamaMemory(self._context, sequences=sequences, cells=cells, recurrent=recurrent, kept_bytes=kept_bytes),
+            self._vocabulary,
+            self._projector,
+            marker=None if self.image_token is None else self._vocabulary.token(self.image_token),
+            defaults=defaults_of(self._model),
+            tokens=self.context,
+            slots=slots,
+            recurrent=recurrent,
+        )
+        self._loop = EngineLoop(self._engine, self._worker, slots=slots)
 
     def _open_projector(self, path: Path) -> None:
         self._projector = Projector(path, self._model)
@@ -134,16 +161,17 @@ class LlamaCpp:
             ) from llama_log.shortage()
         return model
 
-    def _create_context(self) -> Any:
+    def _create_context(self, cells: int, sequences: int) -> Any:
         parameters = llama.llama_context_default_params()
-        parameters.n_ctx = self.context
-        parameters.n_batch = parameters.n_ubatch = _BATCH
-        parameters.n_seq_max = 1
+        parameters.n_ctx = cells
+        parameters.kv_unified = True
+        parameters.n_batch = parameters.n_ubatch = BATCH
+        parameters.n_seq_max = parameters.n_outputs_max = sequences
         parameters.n_threads = parameters.n_threads_batch = len(os.sched_getaffinity(0))
         context = llama.llama_init_from_model(self._model, parameters)
         if not context:
             raise LoadFailed(
-                f"llama.cpp cannot give {self._name} {self.context} tokens of context; the log at level debug says why"
+                f"llama.cpp cannot give {self._name} {cells} tokens of context; the log at level debug says why"
             ) from llama_log.shortage()
         return context
 
@@ -153,130 +181,16 @@ class LlamaCpp:
             _logger.info("%s: context %d instead of %d: it was trained with no more", self._name, trained, wanted)
         return min(wanted, trained)
 
-    def _generate(
-        self, prompt: str, sampling: Sampling, images: Sequence[Image], cancelled: Cancelled
-    ) -> Iterator[Piece]:
-        sampling = filled(sampling, self._defaults)
-        check_bias(sampling, self._vocabulary.size)
-        with ExitStack() as pictures:
-            parts = self._parts(prompt, images, pictures)
-            length = sum(part.tokens if isinstance(part, Picture) else len(part) for part in parts)
-            if length == 0:
-                raise InvalidRequest("the prompt is empty", param="messages")
-            if length >= self.context:
-                raise ContextLengthExceeded(
-                    f"the prompt has {length} tokens; the model's context holds {self.context}, answer included",
-                    param="messages",
-                )
-            room = self.context - length
-            most = room if sampling.max_tokens is None else min(sampling.max_tokens, room)
-            position = self._prefill(parts, cancelled)
-        if position is None:
-            return
-        written = [token for part in parts if not isinstance(part, Picture) for token in part]
-        words = self._words if sampling.grammar or sampling.logprobs is not None else None
-        sampler = LlamaSampler(sampling, written, vocabulary=self._vocabulary.size, context=self.context, words=words)
-        try:
-            yield from self._continue(length, position, most, sampler, cancelled)
-        finally:
-            sampler.close()
-
-    def _parts(self, prompt: str, images: Sequence[Image], pictures: ExitStack) -> list[list[int] | Picture]:
-        """The prompt's tokens, cut where images stand. pictures: closes what was opened for them."""
-        tokens = self._vocabulary.tokenize(prompt)
-        if self._projector is None or not images:
-            return [tokens]
-        marker = self._vocabulary.token(self.image_token or "")
-        if marker is None or tokens.count(marker) != len(images):
-            raise InvalidRequest("the model's chat template does not name each image once", param="messages")
-        parts: list[list[int] | Picture] = []
-        for image in images:
-            end = tokens.index(marker)
-            before, tokens = tokens[:end], tokens[end + 1 :]
-            picture = pictures.enter_context(self._projector.picture(image))
-            # What a model wants around an image, some templates write, and others leave to the library.
-            if before[-len(picture.before) :] != picture.before:
-                before += picture.before
-            if tokens[: len(picture.after)] != picture.after:
-                tokens = picture.after + tokens
-            parts += [before, picture]
-        return [*parts, tokens]
-
-    def _prefill(self, parts: Sequence[list[int] | Picture], cancelled: Cancelled) -> int | None:
-        """Compute the prompt, with nothing before it. The position that follows; None when it was cancelled."""
-        llama.llama_memory_seq_rm(self._memory, _SEQUENCE, -1, -1)
-        position = 0
-        for part in parts:
-            if cancelled.is_set():
-                return None
-            if isinstance(part, Picture):
-                assert self._projector is not None
-                position = self._projector.compute(
-                    part, self._context, position=position, sequence=_SEQUENCE, batch=_BATCH
-                )
-                continue
-            for start in range(0, len(part), _BATCH):
-                if cancelled.is_set():
-                    return None
-                tokens = part[start : start + _BATCH]
-                self._decode(tokens, position)
-                position += len(tokens)
-        return position
-
-    def _continue(
-        self, prompt_tokens: int, position: int, most: int, sampler: LlamaSampler, cancelled: Cancelled
-    ) -> Iterator[Piece]:
-        characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        held = 0
-        logprobs: list[TokenLogprob] = []
-        for left in range(most - 1, -1, -1):
-            if cancelled.is_set():
-                return
-            token = sampler.pick(self._context)
-            held += 1
-            logprobs += [sampler.logprob] if sampler.logprob else []
-            if self._vocabulary.ends(token):
-                yield Piece("", held, prompt_tokens, "stop", logprobs)
-                return
-            text = characters.decode(self._vocabulary.bytes_of(token))
-            if left == 0:
-                yield Piece(text, held, prompt_tokens, "length", logprobs)
-                return
-            if text:
-                yield Piece(text, held, prompt_tokens, logprobs=logprobs)
-                held, logprobs = 0, []
-            self._decode([token], position)
-            position += 1
-
-    @cached_property
-    def _words(self) -> Vocabulary:
-        return self._vocabulary.words()
-
-    def _decode(self, tokens: Sequence[int], position: int) -> None:
-        """Compute these tokens, the first of which stands at `position`; logits are kept for the last."""
-        batch = self._batch
-        batch.n_tokens = len(tokens)
-        for index, token in enumerate(tokens):
-            batch.token[index] = token
-            batch.pos[index] = position + index
-            batch.n_seq_id[index] = 1
-            batch.seq_id[index][0] = _SEQUENCE
-            batch.logits[index] = index == len(tokens) - 1
-        status = llama.llama_decode(self._context, batch)
-        if status != 0:
-            _logger.error("%s: llama_decode returned %d at position %d", self._name, status, position)
-            raise LlmuxError("the model failed while it computed this answer") from llama_log.shortage()
-
     def _free(self, _: Cancelled) -> None:
         if self._projector is not None:
             self._projector.close()
-        if self._batch is not None:
-            llama.llama_batch_free(self._batch)
+        if self._engine is not None:
+            self._engine.close()
         if self._context is not None:
             llama.llama_free(self._context)
         if self._model is not None:
             llama.llama_model_free(self._model)
-        self._projector = self._batch = self._context = self._model = None
+        self._projector = self._engine = self._context = self._model = None
 
 
 @cache

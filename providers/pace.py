@@ -1,27 +1,62 @@
-"""How often text is sent: as smoothly as one can read it, and no oftener.
+"""How often text is sent: as smoothly as one can read it, and no oftener where that costs others.
 
 Each piece costs the event loop about a millisecond (LiteLLM's streaming; docs/measurements.md), and on a machine with
-no cores to spare the model waits for it. So what a fast model writes within a moment goes as one piece.
+no cores to spare the models wait for it. An answer that is written alone is sent token by token. Where there are
+several, what is written of one of them within a moment goes as one piece, and the moments are as long as it takes for
+all of them to cost no more than one fast answer.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from providers.runtime import Piece, TokenLogprob
+from providers.runtime import Piece
+
+PIECES_PER_S = 64
+"""Of all answers of a model together, where there are several."""
+
+LONGEST_S = 0.2
+"""Between two pieces of one answer, as far as that is for its sake."""
 
 INTERVAL_S = 0.04
-"""Between two pieces, at least: 25 a second, as in a film."""
+"""Where nobody knows how many answers there are: 25 pieces a second, as in a film."""
+
+
+def interval_s(answers: int) -> float:
+    """Between two pieces of one answer among so many, at least."""
+    return 0.0 if answers <= 1 else min(answers / PIECES_PER_S, LONGEST_S)
+
+
+class Pace:
+    """Of one answer: its first piece and its last go at once, those in between as they may."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._held: Piece | None = None
+        self._sent_s = float("-inf")
+
+    def feed(self, piece: Piece, interval_s: float) -> Piece | None:
+        """What is to be sent now: all that was written since this was not None, the same text and tokens.
+
+        interval_s: between this piece and the one sent before, at least; 0: none is held back
+        """
+        if self._held is not None:
+            piece = replace(
+                piece,
+                text=self._held.text + piece.text,
+                tokens=self._held.tokens + piece.tokens,
+                logprobs=(*self._held.logprobs, *piece.logprobs),
+            )
+        if piece.finish_reason is None and self._now() - self._sent_s < interval_s:
+            self._held = piece
+            return None
+        self._held, self._sent_s = None, self._now()
+        return piece
 
 
 def paced(pieces: Iterable[Piece], now: Callable[[], float] = time.monotonic) -> Iterator[Piece]:
-    """The same text and tokens: the first piece at once, the others joined until `INTERVAL_S` after the one before."""
-    text, tokens, sent_s = "", 0, float("-inf")
-    logprobs: list[TokenLogprob] = []
+    """The same text and tokens, in pieces that are `INTERVAL_S` apart."""
+    pace = Pace(now)
     for piece in pieces:
-        text, tokens = text + piece.text, tokens + piece.tokens
-        logprobs += piece.logprobs
-        if piece.finish_reason is not None or now() - sent_s >= INTERVAL_S:
-            yield replace(piece, text=text, tokens=tokens, logprobs=tuple(logprobs))
-            text, tokens, sent_s = "", 0, now()
-            logprobs.clear()
+        if (sent := pace.feed(piece, INTERVAL_S)) is not None:
+            yield sent

@@ -15,7 +15,6 @@ from transformers import AutoImageProcessor
 
 from llmux.errors import InvalidRequest
 from providers.runtime import Image
-from providers.worker import Cancelled
 
 _MOST_TOKENS = 4096
 """Of one image, which is made smaller to keep to it: llama.cpp's bound for the same models. Without one, a photograph
@@ -28,12 +27,14 @@ class Seen:
     """A prompt with its images in place.
 
     tokens: an image token is repeated for each place that its image takes
+    places: of each image, the first that it takes and the first after it
     pixels, grids: of each image, as the vision tower takes them: shape (patches, values), and its rows and columns
     positions: shape (3, 1, tokens): time, row and column
     shift: what is added to the number of a token that follows to make its position
     """
 
     tokens: list[int]
+    places: Sequence[tuple[int, int]]
     pixels: Sequence[torch.Tensor]
     grids: Sequence[torch.Tensor]
     positions: torch.Tensor
@@ -59,12 +60,18 @@ class Vision:
             raise InvalidRequest("the model's chat template does not name each image once", param="messages")
         pixels, grids = zip(*(self._patches(image) for image in images), strict=True)
         rooms = iter([int(grid.prod()) // self._merged for grid in grids])
-        expanded = [each for token in tokens for each in [token] * (next(rooms) if token == self.token else 1)]
+        expanded: list[int] = []
+        places = []
+        for token in tokens:
+            room = next(rooms) if token == self.token else 1
+            if token == self.token:
+                places.append((len(expanded), len(expanded) + room))
+            expanded += [token] * room
         ids = torch.tensor([expanded])
         positions, shift = self._model.model.get_rope_index(
             ids, (ids == self.token).int(), image_grid_thw=torch.stack(grids)
         )
-        return Seen(expanded, pixels, grids, positions.to(self._device), int(shift))
+        return Seen(expanded, places, pixels, grids, positions.to(self._device), int(shift))
 
     def _patches(self, image: Image) -> tuple[torch.Tensor, torch.Tensor]:
         try:
@@ -74,22 +81,8 @@ class Vision:
         return patches["pixel_values"], patches["image_grid_thw"][0]
 
     @torch.inference_mode()
-    def look(self, seen: Seen, cancelled: Cancelled) -> torch.Tensor | None:
-        """What stands in the images' places, one after the other, shape (places, width); None when it was cancelled."""
-        features = []
-        for pixels, grid in zip(seen.pixels, seen.grids, strict=True):
-            if cancelled.is_set():
-                return None
-            looked = self._model.get_image_features(pixels.to(self._device), grid[None].to(self._device))
-            features.append(looked.pooler_output[0])
-        return torch.cat(features)
-
-    @torch.inference_mode()
-    def embed(self, tokens: Sequence[int], features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the language model computes on, shape (1, tokens, width), and the features left for what follows."""
-        ids = torch.tensor([tokens], device=self._device)
-        embeddings = self._model.get_input_embeddings()(ids)
-        places = ids == self.token
-        count = int(places.sum())
-        embeddings[places] = features[:count].to(embeddings.dtype)
-        return embeddings, features[count:]
+    def look(self, seen: Seen, number: int) -> torch.Tensor:
+        """What stands in the places of one of the images, shape (places, width)."""
+        pixels, grid = seen.pixels[number].to(self._device), seen.grids[number][None].to(self._device)
+        looked: torch.Tensor = self._model.get_image_features(pixels, grid).pooler_output[0]
+        return looked

@@ -77,7 +77,7 @@ class Worker:
                         break
                     send(item)
             except BaseException as raised:  # whatever ends the job belongs to its reader, not to the thread
-                error = _meant(raised)
+                error = meant(raised)
             send(_End(error))
 
         future = loop.run_in_executor(self._executor, work)
@@ -119,11 +119,11 @@ def _run(job: Callable[[Cancelled], T], cancelled: Cancelled) -> T:
     try:
         return job(cancelled)
     except BaseException as raised:
-        error = _meant(raised)
+        error = meant(raised)
     raise error  # out here, where it gets no context: what was raised can go, with all that its frames hold
 
 
-def _meant(error: BaseException) -> BaseException:
+def meant(error: BaseException) -> BaseException:
     fault = fault_of(error)
     if fault is not None:
         _logger.debug("the device is at fault", exc_info=error)

@@ -25,6 +25,11 @@ layers in float32, twice because it is guided, and the vocoder's activations. Th
 to the process.
 """
 
+KEPT_STATES = 2
+"""Sequences of a model with recurrent layers that llama.cpp keeps after their end, beside those that it computes: the
+next turns of conversations. Their keys and values lie in cells that are there anyway, their states are not.
+"""
+
 _LOOKING_BYTES = 500_000_000
 """What a projector's compute buffer holds at its largest image. Qwen3.5's takes 248 MiB for 1472 x 1472 pixels (seen on
 the CPU, with random weights of its sizes), and grows with them up to 4,096 tokens, which are 2048 x 2048 pixels.
@@ -154,14 +159,14 @@ def _of_gguf(files: Files) -> Prediction:
         weights_bytes -= gguf.tensors["token_embd.weight"]
     return Prediction(
         weights_bytes=weights_bytes,
-        cache_bytes=_gguf_cache_bytes(gguf.metadata, files.context) * files.sequences,
+        cache_bytes=_gguf_cache_bytes(gguf.metadata, files.context, files.sequences),
         projector_bytes=0 if files.projector is None else sum(read_gguf(files.projector).tensors.values()),
         working_bytes=WORKING_BYTES[files.runtime] + (0 if files.projector is None else _LOOKING_BYTES),
     )
 
 
-def _gguf_cache_bytes(metadata: Mapping[str, Any], context: int) -> int:
-    """Of one sequence. A sliding window saves nothing here: llama.cpp's choice depends on how it was built."""
+def _gguf_cache_bytes(metadata: Mapping[str, Any], context: int, sequences: int) -> int:
+    """A sliding window saves nothing here: llama.cpp's choice depends on how it was built."""
     architecture = metadata["general.architecture"]
 
     def get(name: str, default: Any = None) -> Any:
@@ -181,4 +186,4 @@ def _gguf_cache_bytes(metadata: Mapping[str, Any], context: int) -> int:
         state, inner, groups = get("ssm.state_size"), get("ssm.inner_size"), get("ssm.group_count", 0)
         convolution = (get("ssm.conv_kernel") - 1) * (inner + 2 * groups * state)
         state_bytes = per_layer.count(0) * (convolution + state * inner) * _STATE_BYTES
-    return int(sum(per_layer) * token_bytes * context + state_bytes)
+    return int(sum(per_layer) * token_bytes * context * sequences + state_bytes * (sequences + KEPT_STATES))

@@ -65,7 +65,9 @@ def nobody_holds(free_bytes: int) -> Iterator[int]:
 
 
 def tiny(config: Config, *names: str) -> Cast:
-    models = {name: config.settings.models[name].model_copy(update={"context": 2048}) for name in names}
+    """prefix_cache: what a runtime keeps in RAM would count as held by this card, which is RAM itself."""
+    of_all = {"context": 2048, "prefix_cache": 0}
+    models = {name: config.settings.models[name].model_copy(update=of_all) for name in names}
     config.settings.models.clear()
     config.settings.models.update(models)
     for name, model in models.items():

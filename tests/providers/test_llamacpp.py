@@ -137,7 +137,7 @@ async def test_a_tiny_top_p_leaves_only_the_likeliest(runtime: LlamaCpp) -> None
     )
 
 
-async def test_two_requests_at_once_are_served_one_after_the_other(runtime: LlamaCpp) -> None:
+async def test_two_requests_at_once_where_one_is_served_come_one_after_the_other(runtime: LlamaCpp) -> None:
     prompts = [chat(runtime, question) for question in ("Name a colour.", "Name an animal.")]
     alone = [text(await answer(runtime, prompt)) for prompt in prompts]
     together = await asyncio.gather(*(answer(runtime, prompt) for prompt in prompts))
@@ -162,14 +162,17 @@ async def test_closing_the_stream_stops_within_the_answer(runtime: LlamaCpp) -> 
 async def test_closing_the_stream_stops_within_the_prompt(runtime: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
     first_step = threading.Event()
-    decode = runtime._decode
+    engine = runtime._engine
+    assert engine is not None
+    step = engine.step
 
-    def counted(tokens: list[int], position: int) -> None:
-        decode(tokens, position)
-        steps.append(position)
+    def counted(shares: Any) -> Any:
+        written = step(shares)
+        steps.append(len(shares))
         first_step.set()
+        return written
 
-    monkeypatch.setattr(runtime, "_decode", counted)
+    monkeypatch.setattr(engine, "step", counted)
     task = asyncio.create_task(answer(runtime, "word " * 700))
     await asyncio.to_thread(first_step.wait)
     task.cancel()

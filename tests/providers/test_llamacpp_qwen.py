@@ -122,14 +122,17 @@ async def test_nothing_of_a_request_is_left_for_the_next_one(runtime: LlamaCpp) 
 async def test_a_cancelled_prompt_leaves_nothing_either(runtime: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
     first = text(await answer(runtime, asked("Name a colour.")))
     stepped, cancelled = threading.Event(), threading.Event()
-    decode = runtime._decode
+    engine = runtime._engine
+    assert engine is not None
+    step = engine.step
 
-    def slow(tokens: list[int], position: int) -> None:
-        decode(tokens, position)
+    def slow(shares: Any) -> Any:
+        written = step(shares)
         stepped.set()
         cancelled.wait()
+        return written
 
-    monkeypatch.setattr(runtime, "_decode", slow)
+    monkeypatch.setattr(engine, "step", slow)
     task = asyncio.create_task(answer(runtime, asked("word " * 300)))
     await asyncio.to_thread(stepped.wait)
     task.cancel()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.pace import INTERVAL_S, paced
+from providers.pace import INTERVAL_S, LONGEST_S, PIECES_PER_S, interval_s, paced
 from providers.runtime import Piece
 
 MOMENT_S = INTERVAL_S / 4
@@ -53,3 +53,13 @@ def test_nothing_is_lost_and_only_the_last_piece_ends_it(gaps_s: list[float]) ->
     assert sum(piece.tokens for piece in pieces) == len(gaps_s)
     assert [piece.finish_reason for piece in pieces] == [*[None] * (len(pieces) - 1), "stop"]
     assert {piece.prompt_tokens for piece in pieces} == {5}
+
+
+def test_an_answer_that_is_alone_waits_for_nothing() -> None:
+    assert interval_s(1) == 0
+
+
+@given(st.integers(2, 64))
+def test_several_answers_together_are_no_more_pieces_than_one_fast_one(answers: int) -> None:
+    assert answers / interval_s(answers) <= PIECES_PER_S or interval_s(answers) == LONGEST_S
+    assert 0 < interval_s(answers) <= LONGEST_S

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import torch
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from bench.smollm2 import safetensors_folder
 from llmux.config import Model
@@ -19,8 +19,10 @@ from llmux.errors import ContextLengthExceeded, InvalidRequest, LoadFailed, Weig
 from providers import dialect, transformers_chat
 from providers.construction import TURN
 from providers.runtime import ChatRuntime, Piece, Sampling
+from providers.torch_engine import STEP_TOKENS
 from providers.transformers_chat import TransformersChat
 from tests import checkpoints
+from tests.stepping import engine_of, greedy, tokens_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -65,12 +67,11 @@ async def test_it_is_a_chat_runtime_described_by_its_tokenizer(runtime: Transfor
 
 async def test_greedy_is_what_transformers_says(runtime: TransformersChat, tiny: Path) -> None:
     prompt = "<|start|>" + "Hello " * 60
-    tokens = runtime._tokenize(prompt)
-    assert len(tokens) > transformers_chat._BATCH
+    tokens = tokens_of(runtime, prompt)
+    assert len(tokens) > STEP_TOKENS
     reference = LlamaForCausalLM.from_pretrained(tiny)
     said = reference.generate(torch.tensor([tokens]), do_sample=False, max_new_tokens=20)[0, len(tokens) :].tolist()
-    picked = runtime._tokens(tokens, None, Sampling(temperature=0), threading.Event())
-    assert [next(picked)[0] for _ in said] == said
+    assert greedy(engine_of(runtime), prompt, len(said)) == said
 
 
 async def test_smollm2_answers_as_transformers_does(demo_models: Path) -> None:
@@ -85,9 +86,10 @@ async def test_smollm2_answers_as_transformers_does(demo_models: Path) -> None:
         )
         pieces = await answer(loaded, prompt, Sampling(temperature=0, max_tokens=16))
         library = AutoModelForCausalLM.from_pretrained(folder)
-        tokens = loaded._tokenize(prompt)
+        library_tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokens = tokens_of(loaded, prompt)
         said = library.generate(torch.tensor([tokens]), do_sample=False, max_new_tokens=16)[0, len(tokens) :]
-        assert text(pieces) == loaded._tokenizer.decode(said).removesuffix("<|im_end|>")
+        assert text(pieces) == library_tokenizer.decode(said).removesuffix("<|im_end|>")
         assert "Paris" in text(pieces)
         assert pieces[-1].prompt_tokens == len(tokens)
     finally:
@@ -95,9 +97,8 @@ async def test_smollm2_answers_as_transformers_does(demo_models: Path) -> None:
 
 
 async def test_it_stops_at_the_end_of_the_turn(runtime: TransformersChat, monkeypatch: pytest.MonkeyPatch) -> None:
-    picked = runtime._tokens(runtime._tokenize("Hello"), None, Sampling(temperature=0), threading.Event())
-    first, _ = next(picked)
-    monkeypatch.setattr(runtime, "_ends", {first})
+    (first,) = greedy(engine_of(runtime), "Hello", 1)
+    monkeypatch.setattr(engine_of(runtime)._vocabulary, "ends", {first})
     assert await answer(runtime, "Hello", Sampling(temperature=0)) == [Piece("", 1, 5, "stop")]
 
 
@@ -143,23 +144,24 @@ async def test_closing_the_stream_stops_it(runtime: TransformersChat) -> None:
 
 async def test_cancelling_stops_within_the_prompt(runtime: TransformersChat, monkeypatch: pytest.MonkeyPatch) -> None:
     stepped, cancelled = threading.Event(), threading.Event()
-    steps: list[int] = []
-    step = runtime._step
+    passes: list[int] = []
+    engine = engine_of(runtime)
+    compute = engine._pass
 
-    def slow(cache: Any, input_ids: Any) -> Any:
-        steps.append(input_ids.shape[1])
+    def slow(tokens: Any, positions: Any, kept: Any = 1) -> Any:
+        passes.append(tokens["input_ids"].shape[1])
         stepped.set()
         cancelled.wait()
-        return step(cache, input_ids=input_ids)
+        return compute(tokens, positions, kept)
 
-    monkeypatch.setattr(runtime, "_step", slow)
+    monkeypatch.setattr(engine, "_pass", slow)
     task = asyncio.create_task(answer(runtime, "x" * 590, Sampling()))
     await asyncio.to_thread(stepped.wait)
     task.cancel()
-    asyncio.get_running_loop().call_soon(cancelled.set)
+    asyncio.get_running_loop().call_later(0.01, cancelled.set)
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert steps == [transformers_chat._BATCH]
+    assert len(passes) == 1
 
 
 async def test_control_tokens_of_the_client_stay_text(runtime: TransformersChat) -> None:
@@ -169,8 +171,53 @@ async def test_control_tokens_of_the_client_stay_text(runtime: TransformersChat)
         special_tokens=runtime.special_tokens,
         control_tokens=runtime.control_tokens,
     )
-    tokens = runtime._tokenize(prompt)
+    tokens = tokens_of(runtime, prompt)
     assert [token for token in tokens if token >= 257] == [257, 258, 257]
+
+
+# Many at once
+
+
+async def test_many_at_once_say_what_each_says_alone_whoever_leaves(tiny: Path) -> None:
+    loaded = await transformers_chat.load(model(max_concurrency=3), tiny)
+    engine_of(loaded)._model.float()
+    try:
+        prompts = [f"{number} " * (7 * number + 1) for number in range(8)]
+        brief = Sampling(temperature=0, max_tokens=12)
+        alone = [text(await answer(loaded, prompt, brief)) for prompt in prompts]
+
+        async def leaves(prompt: str) -> None:
+            async with aclosing(loaded.generate(prompt, Sampling(temperature=0))) as pieces:
+                await anext(pieces)
+
+        leaving = asyncio.gather(leaves("Hello"), leaves("x" * 500))
+        together = await asyncio.gather(*(answer(loaded, prompt, brief) for prompt in prompts))
+        await leaving
+        assert [text(pieces) for pieces in together] == alone
+        assert engine_of(loaded)._slots.bytes == 0
+        assert not any(engine_of(loaded)._rows)
+    finally:
+        await loaded.close()
+
+
+async def test_a_grammar_holds_one_answer_and_not_its_neighbour(tiny: Path) -> None:
+    loaded = await transformers_chat.load(model(max_concurrency=2), tiny)
+    try:
+        held, free = await asyncio.gather(
+            answer(loaded, "Hello", Sampling(temperature=0, max_tokens=20, grammar='start: "yes" | "no"')),
+            answer(loaded, "Hello", Sampling(temperature=0, max_tokens=20)),
+        )
+    finally:
+        await loaded.close()
+    assert text(held) in ("yes", "no")
+    assert held[-1].finish_reason == "stop"
+    assert text(free) not in ("yes", "no")
+
+
+async def test_the_next_turn_tells_what_was_not_computed_again(runtime: TransformersChat) -> None:
+    brief = Sampling(temperature=0, max_tokens=2)
+    assert (await answer(runtime, "turn " * 50, brief))[-1].cached_tokens == 0
+    assert (await answer(runtime, "turn " * 50 + "more", brief))[-1].cached_tokens == 192
 
 
 # Loading

@@ -1,8 +1,6 @@
 """A tiny gpt-oss through transformers: sliding windows, experts, MXFP4."""
 
-import threading
 from collections.abc import AsyncIterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llmux.config import Model
-from providers import mxfp4, transformers_chat
+from providers import mxfp4, torch_engine, transformers_chat
+from providers.prefixes import Prefixes
 from providers.runtime import Piece, Sampling
 from providers.transformers_chat import TransformersChat
 from tests import checkpoints
+from tests.stepping import engine_of, greedy, tokens_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -51,11 +51,10 @@ async def answer(runtime: TransformersChat, sampling: Sampling) -> list[Piece]:
 
 async def test_greedy_is_what_transformers_says(runtime: TransformersChat, folder: Path) -> None:
     library = AutoModelForCausalLM.from_pretrained(folder)
-    tokens = runtime._tokenize(PROMPT)
-    assert len(tokens) > transformers_chat._BATCH
+    tokens = tokens_of(runtime, PROMPT)
+    assert len(tokens) > torch_engine.STEP_TOKENS
     said = library.generate(torch.tensor([tokens]), do_sample=False, max_new_tokens=24)[0, len(tokens) :]
-    picked = runtime._tokens(tokens, None, Sampling(temperature=0), threading.Event())
-    assert [next(picked)[0] for _ in said] == said.tolist()
+    assert greedy(engine_of(runtime), PROMPT, len(said)) == said.tolist()
     written = await answer(runtime, Sampling(temperature=0, max_tokens=24))
     wanted = AutoTokenizer.from_pretrained(folder).decode(said)
     assert "".join(piece.text for piece in written) == wanted.rstrip("\ufffd")
@@ -65,35 +64,32 @@ async def test_its_small_attention_matrices_take_smaller_steps_the_further_it_is
     runtime: TransformersChat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It writes down every score: 256 tokens after 32,000 others would be 4 GB of them with 64 heads."""
-    assert runtime._model.config._attn_implementation == "eager"
-    monkeypatch.setattr(runtime._text_config, "num_attention_heads", 64)
-    steps = [runtime._step_tokens(position) for position in (0, 1024, 2048, 32_000)]
-    assert steps[0] == transformers_chat._BATCH
+    engine = engine_of(runtime)
+    assert engine._model.config._attn_implementation == "eager"
+    monkeypatch.setattr(engine._config, "num_attention_heads", 64)
+    steps = [engine._pass_tokens(position) for position in (0, 1024, 2048, 32_000)]
+    assert steps[0] == torch_engine.STEP_TOKENS
     assert steps == sorted(steps, reverse=True)
     assert all(64 * step * (position + 256) <= 2**25 for step, position in zip(steps[2:], (2048, 32_000), strict=True))
 
 
 async def test_small_steps_say_the_same(runtime: TransformersChat, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens = runtime._tokenize(PROMPT)
-
-    def said() -> list[int]:
-        picked = runtime._tokens(tokens, None, Sampling(temperature=0), threading.Event())
-        return [token for token, _ in islice(picked, 12)]
-
-    wanted = said()
-    monkeypatch.setattr(transformers_chat, "_SCORES", 2 * 7 * 300)
-    assert runtime._step_tokens(0) < 10
-    assert said() == wanted
+    engine = engine_of(runtime)
+    monkeypatch.setattr(engine, "_prefixes", Prefixes(0))
+    wanted = greedy(engine, PROMPT, 12)
+    monkeypatch.setattr(torch_engine, "_SCORES", 2 * 7 * 300)
+    assert engine._pass_tokens(0) < 10
+    assert greedy(engine, PROMPT, 12) == wanted
 
 
 @pytest.mark.parametrize("end", ["<|return|>", "<|call|>", "<|endoftext|>"])
 async def test_an_answer_ends_with_a_turn_and_with_a_call(runtime: TransformersChat, end: str) -> None:
-    token = runtime._tokenizer.convert_tokens_to_ids(end)
+    (token,) = tokens_of(runtime, end)
     ended = await answer(runtime, Sampling(temperature=0, logit_bias={token: 1000.0}))
     assert [(piece.text, piece.finish_reason) for piece in ended] == [("", "stop")]
 
 
 async def test_the_channels_stand_in_the_answer(runtime: TransformersChat) -> None:
-    token = runtime._tokenizer.convert_tokens_to_ids("<|channel|>")
+    (token,) = tokens_of(runtime, "<|channel|>")
     forced = await answer(runtime, Sampling(temperature=0, max_tokens=1, logit_bias={token: 1000.0}))
     assert "".join(piece.text for piece in forced) == "<|channel|>"

@@ -1,0 +1,96 @@
+"""A client of chat completions that costs next to nothing, because it runs on the cores that it measures."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+
+@dataclass(slots=True)
+class Heard:
+    """One answer: seconds to its first text, from each text to the next, and to its end; how many tokens it has."""
+
+    first_s: float = 0.0
+    gaps_s: list[float] = field(default_factory=list)
+    whole_s: float = 0.0
+    tokens: int = 0
+    cached_tokens: int = 0
+    text: str = ""
+
+
+class Listening:
+    """Runs from when it is made."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        self._began_s = now()
+        self._last_s: float | None = None
+        self.heard = Heard()
+
+    def text(self, text: str) -> None:
+        now_s = self._now()
+        if self._last_s is None:
+            self.heard.first_s = now_s - self._began_s
+        else:
+            self.heard.gaps_s.append(now_s - self._last_s)
+        self._last_s = now_s
+        self.heard.text += text
+
+    def end(self, tokens: int, cached_tokens: int) -> Heard:
+        """Raises RuntimeError where nothing was heard."""
+        if self._last_s is None:
+            raise RuntimeError("an answer without text")
+        self.heard.whole_s = self._last_s - self._began_s
+        self.heard.tokens, self.heard.cached_tokens = tokens, cached_tokens
+        return self.heard
+
+
+class Client:
+    """address: of a server, such as http://127.0.0.1:8081; key: its key, where it wants one; model: as it calls it"""
+
+    def __init__(self, address: str, key: str, model: str) -> None:
+        parts = urlsplit(address)
+        assert parts.hostname is not None
+        self._host, self._port = parts.hostname, parts.port
+        self._key = key
+        self._model = model
+
+    async def ask(self, messages: list[Mapping[str, Any]], max_tokens: int) -> Heard:
+        """One streamed answer, greedy. Raises RuntimeError where there is none."""
+        body = json.dumps(
+            {
+                "model": self._model,
+                "messages": messages,
+                "max_tokens": max_tokens,
+                "temperature": 0,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+            }
+        ).encode()
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
+            f"Authorization: Bearer {self._key}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        listening = Listening()
+        reader, writer = await asyncio.open_connection(self._host, self._port)
+        try:
+            writer.write(head.encode() + body)
+            status = await reader.readline()
+            if b" 200 " not in status:
+                raise RuntimeError(f"{status.decode().strip()}: {(await reader.read()).decode()[-500:]}")
+            usage: Mapping[str, Any] = {}
+            async for line in reader:
+                if line.startswith(b"data: {"):
+                    chunk = json.loads(line[6:])
+                    for choice in chunk.get("choices") or ():
+                        if text := choice["delta"].get("content"):
+                            listening.text(text)
+                    usage = chunk.get("usage") or usage
+        finally:
+            writer.close()
+        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        # llama-cpp-python's server counts nothing in a stream, and sends a chunk for each token.
+        return listening.end(usage.get("completion_tokens") or len(listening.heard.gaps_s) + 1, cached)

@@ -1,0 +1,274 @@
+"""Many answers at once from llama.cpp: SmolLM2, and a tiny Qwen3.5 whose states cannot be cut back."""
+
+import asyncio
+import math
+import random
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from llmux.config import Model
+from llmux.errors import ContextLengthExceeded
+from providers import llamacpp
+from providers.llamacpp import LlamaCpp
+from providers.prefix import WORTH
+from providers.runtime import Piece, Sampling
+from tests import checkpoints
+from tests.pictures import picture
+from tests.qwen import SEEN, answer, asked, gguf, text
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SLOTS = 4
+GREEDY = Sampling(max_tokens=10, temperature=0, logprobs=2)
+
+ROUNDING = 0.25
+"""By how much a logprob may differ with the sizes of batches: kernels add up in another order. Both models are coarse:
+one has weights of 4 bits, one weights of chance.
+"""
+SYSTEM = "You know everything about lighthouses, and nothing about anything else. " * 8
+
+
+def smollm2(**more: Any) -> Model:
+    return Model.model_validate(
+        {
+            "task": "llm",
+            "runtime": "llama.cpp",
+            "weights": "w",
+            "file": "SmolLM2-135M-Instruct.Q4_1.gguf",
+            "estimate": "1 GB",
+            "context": 768,
+            "max_concurrency": SLOTS,
+            **more,
+        }
+    )
+
+
+def turns(*said: str) -> str:
+    """The user and the model by turns, after a system prompt, in the markup of both models."""
+    roles = ["system", *["user", "assistant"] * len(said)]
+    messages = zip(roles, (SYSTEM, *said), strict=False)
+    return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in messages) + "<|im_start|>assistant\n"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def attention(demo_models: Path) -> AsyncIterator[LlamaCpp]:
+    loaded = await llamacpp.load(smollm2(), demo_models / "smollm2-135m")
+    yield loaded
+    await loaded.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def recurrent(qwen: Path) -> AsyncIterator[LlamaCpp]:
+    loaded = await llamacpp.load(gguf(max_concurrency=SLOTS), qwen)
+    yield loaded
+    await loaded.close()
+
+
+@pytest.fixture(params=["attention", "recurrent"])
+def runtime(request: pytest.FixtureRequest) -> LlamaCpp:
+    """Either of the two, knowing of nothing that other tests asked."""
+    loaded: LlamaCpp = request.getfixturevalue(request.param)
+    assert loaded._engine is not None
+    loaded._engine._memory.clear()
+    return loaded
+
+
+def same(one: list[Piece], other: list[Piece]) -> bool:
+    """Whether two greedy answers are equal but for rounding: token for token, until two tokens are as likely."""
+    tokens = zip(*([token for piece in pieces for token in piece.logprobs] for pieces in (one, other)), strict=False)
+    for mine, theirs in tokens:
+        if mine.bytes != theirs.bytes:
+            return bool(mine.logprob - mine.top[1][2] < ROUNDING)
+        if abs(mine.logprob - theirs.logprob) > ROUNDING:
+            return False
+    return True
+
+
+async def said(runtime: LlamaCpp, prompt: str, sampling: Sampling = GREEDY) -> str:
+    return text(await answer(runtime, prompt, sampling=sampling))
+
+
+def cached(pieces: list[Piece]) -> int:
+    (tokens,) = {piece.cached_tokens for piece in pieces}
+    return tokens
+
+
+def left_behind(runtime: LlamaCpp) -> list[object]:
+    assert runtime._engine is not None
+    return [*runtime._engine._sequences, *runtime._engine._memory.running()]
+
+
+async def test_answers_that_are_computed_together_are_what_each_is_alone(runtime: LlamaCpp) -> None:
+    prompts = [asked(f"Count to {number}.") for number in range(3, 11)]
+    alone = [await answer(runtime, prompt, sampling=GREEDY) for prompt in prompts]
+    together = await asyncio.gather(*(answer(runtime, prompt, sampling=GREEDY) for prompt in prompts))
+    assert all(map(same, alone, together))
+    assert not left_behind(runtime)
+
+
+async def test_the_next_turn_of_a_conversation_begins_where_the_last_one_was(runtime: LlamaCpp) -> None:
+    first = await answer(runtime, turns("Where do they stand?"))
+    second = await answer(runtime, turns("Where do they stand?", text(first), "How tall are they?"))
+    assert cached(first) == 0
+    assert cached(second) >= first[0].prompt_tokens - 16, "but for the beginning of the model's turn"
+
+
+async def test_another_conversation_begins_with_the_same_system_prompt(runtime: LlamaCpp) -> None:
+    first = await answer(runtime, turns("Where do they stand?"))
+    other = await answer(runtime, turns("Who lives there?"))
+    assert other[0].prompt_tokens - 40 < cached(other) < first[0].prompt_tokens
+
+
+async def test_what_is_reused_changes_nothing(runtime: LlamaCpp) -> None:
+    assert runtime._engine is not None
+    prompts = [turns("Where?"), turns("Where?", "By the sea.", "Why?"), turns("Who?"), turns("Where?", "Here.", "Why?")]
+    fresh = []
+    for prompt in prompts:
+        runtime._engine._memory.clear()
+        fresh.append(await answer(runtime, prompt, sampling=GREEDY))
+    runtime._engine._memory.clear()
+    again = [await answer(runtime, prompt, sampling=GREEDY) for prompt in prompts]
+    assert all(map(same, fresh, again))
+    assert any(map(cached, again))
+
+
+async def test_several_choices_compute_their_prompt_once(runtime: LlamaCpp) -> None:
+    several = await asyncio.gather(*(answer(runtime, turns("Where do they stand?")) for _ in range(SLOTS)))
+    counts = sorted(cached(pieces) for pieces in several)
+    assert counts[0] == 0
+    assert counts[1] >= several[0][0].prompt_tokens - WORTH - 16, "for the rest none waits"
+
+
+async def test_a_seed_gives_the_same_answer_whatever_was_asked_before(runtime: LlamaCpp) -> None:
+    sampling = Sampling(max_tokens=12, temperature=1.5, seed=7)
+    first = await said(runtime, turns("Where?"), sampling)
+    await said(runtime, turns("Where?", "By the sea.", "Why?"))
+    pieces = await answer(runtime, turns("Where?"), sampling=sampling)
+    assert text(pieces) == first
+    assert cached(pieces) == 0
+
+
+async def test_logprobs_are_those_of_every_token(runtime: LlamaCpp) -> None:
+    pieces = await answer(runtime, asked("Hello"), sampling=Sampling(max_tokens=8, temperature=0, logprobs=3))
+    assert [len(piece.logprobs) for piece in pieces] == [piece.tokens for piece in pieces]
+    tokens = [token for piece in pieces for token in piece.logprobs]
+    assert b"".join(token.bytes for token in tokens).decode(errors="replace").startswith(text(pieces)[:-1])
+    for token in tokens:
+        assert token.top[0] == (token.token, token.bytes, token.logprob), "the likeliest was taken"
+        assert 0 > token.top[0][2] >= token.top[1][2] >= token.top[2][2]
+        assert sum(math.exp(likely) for _, _, likely in token.top) <= 1 + 1e-9
+    only = await answer(runtime, asked("Hello"), sampling=Sampling(max_tokens=1, temperature=0, logprobs=0))
+    assert [token.top for piece in only for token in piece.logprobs] == [[]]
+
+
+async def test_an_answer_goes_on_beside_a_long_prompt(runtime: LlamaCpp) -> None:
+    forever = Sampling(max_tokens=400, temperature=0, logit_bias=never_ending(runtime))
+    async with aclosing(runtime.generate(asked("Hello"), forever)) as running:
+        await anext(running)
+        long = asyncio.create_task(answer(runtime, asked("word " * 90), sampling=Sampling(max_tokens=1)))
+        beside = 0
+        while not long.done():
+            beside += (await anext(running)).tokens
+        assert cached(await long) < 8, "how every prompt begins"
+    assert beside >= 2
+
+
+def never_ending(runtime: LlamaCpp) -> dict[int, float]:
+    return {token: -100.0 for token in range(runtime._vocabulary.size) if runtime._vocabulary.ends(token)}
+
+
+async def test_cancelling_within_a_prompt_disturbs_nobody(runtime: LlamaCpp) -> None:
+    alone = await said(runtime, asked("Name a colour."), Sampling(max_tokens=48, temperature=0))
+    running = asyncio.create_task(said(runtime, asked("Name a colour."), Sampling(max_tokens=48, temperature=0)))
+    for words in (90, 120):
+        prompt = asyncio.create_task(said(runtime, asked("word " * words)))
+        await asyncio.sleep(0)
+        prompt.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await prompt
+    assert await running == alone
+    assert not left_behind(runtime)
+
+
+async def test_a_context_that_overflows_is_refused_beside_others(runtime: LlamaCpp) -> None:
+    good, refused = await asyncio.gather(
+        said(runtime, asked("Name a colour.")),
+        said(runtime, asked("word " * runtime.context)),
+        return_exceptions=True,
+    )
+    assert good == await said(runtime, asked("Name a colour."))
+    assert isinstance(refused, ContextLengthExceeded)
+
+
+async def test_every_slot_may_fill_its_context(tmp_path: Path) -> None:
+    """What is kept of those before makes room."""
+    checkpoints.write_llama_gguf(tmp_path / "tiny.gguf", template="{{ messages[0].content }}")
+    loaded = await llamacpp.load(smollm2(file="tiny.gguf", context=256), tmp_path)
+    endless = Sampling(temperature=0, logit_bias=never_ending(loaded))
+    try:
+        prompts = [f"{number} " + "word " * 20 for number in range(3 * SLOTS)]
+        for pieces in await asyncio.gather(*(answer(loaded, prompt, sampling=endless) for prompt in prompts)):
+            assert pieces[0].prompt_tokens + sum(piece.tokens for piece in pieces) == loaded.context
+    finally:
+        await loaded.close()
+
+
+async def test_the_same_image_is_not_looked_at_again(recurrent: LlamaCpp) -> None:
+    assert recurrent._engine is not None
+    recurrent._engine._memory.clear()
+    one, other = picture(1), picture(2)
+
+    async def about(image: Any, *more: str) -> list[Piece]:
+        prompt = turns(f"{SEEN}What is it?", *more)
+        return [piece async for piece in recurrent.generate(prompt, GREEDY, [image])]
+
+    first = await about(one)
+    again = await about(one, "A thing.", "Which colour?")
+    different = await about(other, "A thing.", "Which colour?")
+    assert cached(again) >= first[0].prompt_tokens - 16
+    assert cached(different) < first[0].prompt_tokens - 80, "what came before the image"
+    recurrent._engine._memory.clear()
+    assert text(await about(other, "A thing.", "Which colour?")) == text(different)
+
+
+async def test_kept_states_stay_within_their_bound(qwen: Path) -> None:
+    loaded = await llamacpp.load(gguf(max_concurrency=2, prefix_cache="0.1 MB"), qwen)
+    try:
+        for number in range(6):
+            await said(loaded, turns(f"{number}"))
+        assert loaded._engine is not None
+        assert 0 < loaded._engine._memory._states.bytes <= 100_000
+    finally:
+        await loaded.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_random_joins_and_leaves_leave_nothing_behind(runtime: LlamaCpp, seed: int) -> None:
+    draw = random.Random(seed)
+    questions = [turns(f"What is {number}?", "It is.", "Is it?")[: draw.randrange(700, 900)] for number in range(4)]
+    alone = {question: await answer(runtime, question, sampling=GREEDY) for question in questions}
+
+    async def one() -> bool:
+        question = draw.choice(questions)
+        stays = draw.choice([0, 3, 100])
+        heard = []
+        for _ in range(draw.randrange(40)):
+            await asyncio.sleep(0)
+        async with aclosing(runtime.generate(question, GREEDY)) as pieces:
+            async for piece in pieces:
+                heard.append(piece)
+                stays -= piece.tokens
+                if stays < 0:
+                    break
+        return same(alone[question], heard)
+
+    assert all(await asyncio.gather(*(one() for _ in range(24))))
+    assert not left_behind(runtime)
+    for question in questions:
+        kept = await answer(runtime, question, sampling=GREEDY)
+        assert same(alone[question], kept), "all that is kept is worth what it was"
