@@ -26,11 +26,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 SLOTS = 4
 GREEDY = Sampling(max_tokens=10, temperature=0, logprobs=2)
 
-ROUNDING = 0.25
-"""By how much a logprob may differ with the sizes of batches: kernels add up in another order. Both models are coarse:
-one has weights of 4 bits, one weights of chance.
+ROUNDING = 0.5
+"""By how much a logprob may differ with the sizes of batches and with the cells that a sequence lies in: kernels add up
+in another order, and llama.cpp's attention on the CPU does so in 16 bits. 0.19 is the most that was seen of SmolLM2.
 """
-SYSTEM = "You know everything about lighthouses, and nothing about anything else. " * 8
 
 
 def smollm2(**more: Any) -> Model:
