@@ -32,6 +32,9 @@ in another order, and llama.cpp's attention on the CPU does so in 16 bits. 0.19 
 """
 
 
+SYSTEM = "You know everything about lighthouses, and nothing about anything else. " * 8
+
+
 def smollm2(**more: Any) -> Model:
     return Model.model_validate(
         {
