@@ -1,30 +1,9 @@
 """What `python -m bench chat` makes of what it hears."""
 
-import asyncio
-import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
-
 import pytest
 
 from bench.chat import Round, middle, question, table, together
-from bench.chat_client import Client, Heard, Listening
-
-
-def test_texts_are_heard_from_the_first_to_the_last() -> None:
-    clock = iter([10.0, 10.5, 11.0, 12.5])
-    listening = Listening(lambda: next(clock))
-    for word in ("a", "b", "c"):
-        listening.text(word)
-    heard = listening.end(5, 2)
-    assert (heard.first_s, heard.gaps_s, heard.whole_s) == (0.5, [0.5, 1.5], 2.5)
-    assert (heard.text, heard.tokens, heard.cached_tokens) == ("abc", 5, 2)
-
-
-def test_an_answer_without_text_is_none() -> None:
-    with pytest.raises(RuntimeError, match="without text"):
-        Listening().end(3, 0)
+from bench.chat_client import Heard
 
 
 def test_no_two_questions_begin_alike() -> None:
@@ -48,41 +27,3 @@ def test_the_gateway_is_held_to_its_goals(streams: int, gateway: float, missed: 
     lines, met = table(streams, {name: Round(speed, 1, 1, 1) for name, speed in speeds.items()}, 0.001)
     assert met is not bool(missed)
     assert missed in "\n".join(lines)
-
-
-@asynccontextmanager
-async def server(status: str, chunks: Sequence[Mapping[str, Any]]) -> AsyncIterator[str]:
-    """Answers whatever it is asked."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(f"HTTP/1.1 {status}\r\nContent-Type: text/event-stream\r\n\r\n: waiting\n\n".encode())
-        for chunk in chunks:
-            writer.write(f"data: {json.dumps(chunk)}\n\n".encode())
-        writer.write(b"data: [DONE]\n\n")
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-
-
-def said(text: str) -> Mapping[str, Any]:
-    return {"choices": [{"delta": {"content": text}}]}
-
-
-async def test_the_client_hears_what_a_server_streams() -> None:
-    usage = {"completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 3}}
-    async with server("200 OK", [said("Hel"), said("lo"), {"choices": [], "usage": usage}]) as address:
-        heard = await Client(address, "key", "model").ask([{"role": "user", "content": "Hi"}], 8)
-    assert (heard.text, heard.tokens, heard.cached_tokens, len(heard.gaps_s)) == ("Hello", 7, 3, 1)
-
-
-async def test_where_nothing_is_counted_a_chunk_is_a_token() -> None:
-    async with server("200 OK", [said("a"), said("b"), said("c")]) as address:
-        assert (await Client(address, "key", "model").ask([], 8)).tokens == 3
-
-
-async def test_a_refusal_is_no_answer() -> None:
-    async with server("503 Service Unavailable", []) as address:
-        with pytest.raises(RuntimeError, match="503"):
-            await Client(address, "key", "model").ask([], 8)
