@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import av
 import numpy as np
-import numpy.typing as npt
 
 from llmux.errors import InvalidAudio
 from providers.runtime import Samples
@@ -43,8 +42,10 @@ _CLOSED_IN = {
     "protocol_whitelist": "none",
     "codec_whitelist": _SOUND_CODECS,  # while probing: a video track is never decoded, not even its first frame
 }
-_LOWEST_RATE = 1_000
-"""A header that claims fewer samples a second is broken, and resampling would blow it up beyond measure."""
+_LOWEST_RATE, _HIGHEST_RATE = 1_000, 1_000_000
+"""A header that claims fewer samples a second, or more, is broken: resampling would blow it up beyond measure, or take
+seconds to prepare.
+"""
 
 _STATING = frozenset({"aiff", "caf", "flac", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"})
 """Containers that say how long they are. Others leave it to a guess of FFmpeg's, from the bit rate or what is there."""
@@ -175,37 +176,53 @@ def _cut(parts: Iterator[Samples], size: int) -> Iterator[Samples]:
 
 
 def _resampled(frames: Iterator[Any], sample_rate: int) -> Iterator[Samples]:
-    resampler: Any = None
-    rate = 0
+    graph: Any = None
+    kind: tuple[int, str, str] | None = None
     for frame in frames:
-        if frame.sample_rate < _LOWEST_RATE:
+        if not _LOWEST_RATE <= frame.sample_rate <= _HIGHEST_RATE:
             raise ValueError("sample rate")
-        if frame.sample_rate != rate:  # chained recordings and some codecs change it half-way
-            yield from _flushed(resampler)
-            rate = frame.sample_rate
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate)
-        for part in resampler.resample(_frame(_mixed(frame), rate)):
-            yield part.to_ndarray()[0]
-    yield from _flushed(resampler)
+        if (found := (frame.sample_rate, frame.format.name, frame.layout.name)) != kind:  # some change half-way
+            yield from _flushed(graph)
+            kind, graph = found, _mixing(frame, sample_rate)
+        graph.push(frame)
+        yield from pulled(graph)
+    yield from _flushed(graph)
 
 
-def _flushed(resampler: Any) -> Iterator[Samples]:
-    if resampler is not None:
-        for part in resampler.resample(None):
-            yield part.to_ndarray()[0]
+def _flushed(graph: Any) -> Iterator[Samples]:
+    if graph is not None:
+        graph.push(None)
+        yield from pulled(graph)
 
 
-def _mixed(frame: Any) -> Samples:
-    """The mean of a frame's channels: unlike a mix by loudness, it cannot clip."""
-    array: npt.NDArray[Any] = frame.to_ndarray()
-    if not frame.format.is_planar:
-        array = array.reshape(-1, frame.layout.nb_channels).T
-    mono: Samples = array.mean(axis=0, dtype=np.float32)
-    if array.dtype == np.uint8:
-        mono = (mono - np.float32(128)) / np.float32(128)
-    elif array.dtype.kind == "i":
-        mono /= np.float32(2 ** (8 * array.dtype.itemsize - 1))
-    return mono
+def pulled(graph: Any) -> Iterator[Samples]:
+    """What a filter graph has made so far of packed mono sound."""
+    while True:
+        try:
+            yield graph.pull().to_ndarray()[0]
+        except (av.BlockingIOError, av.EOFError):
+            return
+
+
+def _mixing(frame: Any, sample_rate: int) -> Any:
+    """Takes frames like this one, gives the mean of their channels: unlike a mix by loudness, it cannot clip.
+
+    FFmpeg does all of it. In the hands of PyAV 18.1 a frame has more planes than channels from eight channels on, and
+    what is read of those that are not there ends the process.
+    """
+    channels = frame.layout.nb_channels
+    mean = "+".join(f"{1 / channels:.9f}*c{channel}" for channel in range(channels))
+    graph = av.filter.Graph()
+    graph.link_nodes(
+        graph.add_abuffer(
+            format=frame.format, sample_rate=frame.sample_rate, layout=frame.layout, time_base=frame.time_base
+        ),
+        graph.add("aformat", "sample_fmts=fltp"),
+        graph.add("pan", f"mono|c0={mean}"),
+        graph.add("aformat", f"sample_fmts=flt:sample_rates={sample_rate}"),
+        graph.add("abuffersink"),
+    ).configure()
+    return graph
 
 
 def _frame(samples: Samples, rate: int) -> Any:

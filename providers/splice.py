@@ -1,11 +1,11 @@
 """What is done to a piece of speech so that the next can follow it: tempo, edges, and the pause between them."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import av
 import numpy as np
 
+from providers.audio import pulled
 from providers.runtime import Samples
 
 PAUSE_S = 0.12
@@ -46,7 +46,7 @@ def stretched(samples: Samples, rate: int, speed: float) -> Samples:
     graph.link_nodes(*chain).configure()
     graph.push(frame)
     graph.push(None)
-    parts = list(_pulled(graph))
+    parts = list(pulled(graph))
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
 
 
@@ -57,11 +57,3 @@ def steps(speed: float) -> Iterator[float]:
         yield step
         speed /= step
     yield speed
-
-
-def _pulled(graph: Any) -> Iterator[Samples]:
-    while True:
-        try:
-            yield graph.pull().to_ndarray()[0]
-        except (av.BlockingIOError, av.EOFError):
-            return

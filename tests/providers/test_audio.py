@@ -49,8 +49,8 @@ def recording(
                 out.mux(video.encode(image))
             out.mux(video.encode(None))
         if sound is not None:
-            channels = np.tile(tone(2, rate), (sound.layout.nb_channels, 1))
-            frame = av.AudioFrame.from_ndarray(channels, format="fltp", layout=layout)
+            interleaved = np.repeat(tone(2, rate), sound.layout.nb_channels)[None]
+            frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=layout)
             frame.sample_rate, frame.pts = rate, 0
             out.mux(sound.encode(frame))
             out.mux(sound.encode(None))
@@ -65,6 +65,7 @@ def recording(
         recording("wav", "pcm_s24le"),
         recording("wav", "pcm_f64le", layout="5.1"),
         recording("wav", "pcm_mulaw", 8_000, "mono"),
+        recording("wav", "pcm_s16le", 192_000),
         recording("mp3", "libmp3lame", 44_100),
         recording("flac", "flac"),
         recording("ogg", "libopus"),
@@ -85,6 +86,7 @@ def recording(
         "wav-s24",
         "wav-f64-5.1",
         "wav-mulaw",
+        "wav-192k",
         "mp3",
         "flac",
         "ogg-opus",
@@ -107,6 +109,30 @@ def test_whatever_a_recorder_writes_is_understood(sent: bytes) -> None:
     assert samples.ndim == 1
     assert len(samples) == pytest.approx(32_000, rel=0.03)
     assert loudness(samples) == pytest.approx(loudness(tone(2, 16_000)), rel=0.08)
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "layout"),
+    [
+        ("matroska", "wavpack", "7.1"),
+        ("matroska", "wavpack", "16 channels"),
+        ("wav", "pcm_f32le", "64 channels"),
+        ("ipod", "aac", "7.1"),
+    ],
+)
+def test_many_channels_are_mixed_as_two_are(container: str, codec: str, layout: str) -> None:
+    samples = decode(recording(container, codec, layout=layout), 16_000, max_s=60)
+
+    # AAC keeps nothing but low notes on the eighth
+    assert loudness(samples) == pytest.approx(loudness(tone(2, 16_000)), rel=0.15)
+
+
+def test_more_channels_than_ffmpeg_mixes_are_refused() -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros((16_000, 65)), 16_000, format="WAV")
+
+    with pytest.raises(InvalidAudio):
+        decode(file.getvalue(), 16_000, max_s=60)
 
 
 def test_full_scale_on_all_channels_does_not_clip() -> None:
@@ -265,12 +291,13 @@ def test_a_file_that_lies_about_its_length_is_given_up_as_it_grows(monkeypatch: 
     assert heard <= 16_000 * 10
 
 
-def test_a_header_with_an_absurd_rate_does_not_blow_up() -> None:
+@pytest.mark.parametrize("rate", [1, 2**28])
+def test_a_header_with_an_absurd_rate_does_not_blow_up(rate: int) -> None:
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
-        out.setframerate(1)
+        out.setframerate(rate)
         out.writeframes(bytes(10_000))
 
     with pytest.raises(InvalidAudio):
