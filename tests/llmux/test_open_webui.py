@@ -26,7 +26,8 @@ def configured(tmp_path: Path, views: str) -> Config:
         for number, view in enumerate(views.split("; "))
     )
     (tmp_path / "config.yaml").write_text(
-        f"model_list:\n{entries}llmux: {{models: {{m: {{task: llm, runtime: transformers, weights: m, estimate: 1 GB}}}}}}"
+        f"model_list:\n{entries}"
+        "llmux: {models: {m: {task: llm, runtime: transformers, weights: m, estimate: 1 GB}}}"
     )
     return load_config(tmp_path / "config.yaml")
 
