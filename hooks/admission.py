@@ -13,6 +13,7 @@ from litellm.proxy._types import UserAPIKeyAuth
 from hooks.body import refuse_malformed
 from hooks.form import complete
 from hooks.permission import Permission
+from hooks.tool_choice import narrow
 from llmux.config import Config, Task
 from llmux.errors import InvalidRequest, ModelNotFound, PermissionDenied, WrongTask, of_refusal
 from llmux.request import current, errors_noted
@@ -104,10 +105,12 @@ class Admission(CustomLogger):
                 raise PermissionDenied(f"this key may not use {name}; GET /v1/models lists what it may", param="model")
             if TASK_OF_CALL.get(call_type) == "llm":
                 refuse_malformed(data, call_type)
+                narrow(data)
             model = self._aliases.get(name, name)
             if model not in self._other_models:
                 self._admit(model, call_type)
                 current().model = name
+                current().silent = TASK_OF_CALL.get(call_type) == "llm" and data.get("stream") is True
                 current().streams = TASK_OF_CALL[call_type] != "tts" and data.get("stream") in (True, "true")
         return data
 

@@ -22,6 +22,7 @@ log = logging.getLogger("llmux")
 class Request:
     """model: the virtual name that the client used, once admission has accepted it
     streams: the client asked for its answer as a stream of events
+    silent: it did, and the model has said nothing yet that such a stream would hold
     on_lease: called when a lease is asked for, with what tells where it stands (None once it does not wait) and with
         what gives it back, to be called when the request is over
     on_end: takes what is to be called when the request is over, whether its client was answered or left
@@ -29,6 +30,7 @@ class Request:
 
     model: str | None = None
     streams: bool = False
+    silent: bool = False
     error: LlmuxError | None = None
     on_lease: Callable[[Callable[[], Wait | None], Callable[[], None]], None] = lambda wait, give_back: None
     on_end: Callable[[Callable[[], None]], None] = lambda call: None

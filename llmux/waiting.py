@@ -3,9 +3,13 @@
 At first nothing is sent, so that a refusal still has its status. Then the gateway begins the answer by itself and
 sends comments: clients skip them, people who look see them, and no proxy on the way takes the connection for dead.
 LiteLLM's answer then flows on in the same stream. An error has no status any more by then, so it is a frame.
+
+For /v1/responses and /v1/messages LiteLLM begins an answer before its model says a word. That beginning is held back
+until the model does, so that what goes wrong before keeps its status there, too.
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -81,8 +85,11 @@ class _Answer:
         self._turn = asyncio.Lock()
         """Held while a comment is sent, which LiteLLM's answer must not interrupt."""
         self._begun = False
+        self._held: list[Message] = []
+        """What LiteLLM sent while the model was silent."""
         self._failed: int | None = None
         self._body = b""
+        self._over = False
 
     def close(self) -> None:
         """The request is over, and so is all that it asked for: of a stream whose client left before the first word,
@@ -115,6 +122,26 @@ class _Answer:
 
     async def send(self, message: Message) -> None:
         """What LiteLLM sends."""
+        if self._is_early(message):
+            self._held.append(message)
+            return
+        held, self._held = self._held, []
+        if held and (error := self._request.error) is not None:
+            await self._pass({"type": "http.response.start", "status": error.status_code, "headers": []})
+            await self._pass({"type": "http.response.body", "body": json.dumps(error.body()).encode()})
+            self._over = True
+        for each in (*held, message):
+            if not self._over:
+                await self._pass(each)
+
+    def _is_early(self, message: Message) -> bool:
+        if not self._request.silent or self._request.error is not None or self._over:
+            return False
+        if message["type"] == "http.response.start":
+            return bool(message["status"] < 400)
+        return bool(self._held) and bool(message.get("more_body"))
+
+    async def _pass(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             async with self._turn:
                 self._hush()

@@ -10,7 +10,7 @@ from litellm.types.utils import ModelResponse, ModelResponseStream
 
 from llmux.config import Settings
 from llmux.errors import InvalidRequest
-from llmux.request import errors_noted
+from llmux.request import current, errors_noted
 from providers import images
 from providers.completion import Completion
 from providers.constraint import check_schema
@@ -50,6 +50,7 @@ class ChatProvider(CustomLLM):
             completion = _completion(model, parameters)
             async with aclosing(self._steps(model, messages, parameters)) as steps:
                 async for step in steps:
+                    current().silent = False
                     for chunk in completion.chunks(step):
                         yield chunk
             for chunk in completion.last_chunks():

@@ -162,17 +162,6 @@ def _tools_of(given: Mapping[str, Any]) -> tuple[Tools, Tools, bool]:
         return (), (), False
     if choice == "auto":
         return tools, (), False
-    if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
-        allowed = choice.get("allowed_tools")
-        allowed = allowed if isinstance(allowed, Mapping) else {}
-        entries = allowed.get("tools")
-        names = [_name_of(entry) for entry in entries] if isinstance(entries, list) else []
-        chosen = tuple(_named(tools, name) for name in names)
-        if not chosen or allowed.get("mode") not in ("auto", "required"):
-            raise InvalidRequest(
-                "tool_choice of allowed_tools takes a mode, auto or required, and tools", param="tool_choice"
-            )
-        return (chosen, (), False) if allowed["mode"] == "auto" else (tools, chosen, False)
     if choice == "required":
         if not tools:
             raise InvalidRequest("tool_choice is required, and there are no tools", param="tool_choice")

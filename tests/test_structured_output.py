@@ -15,14 +15,14 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from tests import checkpoints, templates
-from tests.constrained import NOTHING, PARAMETERS, TOOLS
+from tests import checkpoints, constrained, templates
+from tests.constrained import NOTHING, PARAMETERS
 from tests.gateway import Gateway
 
 CONFIG = """\
 model_list:
   - {{model_name: Speaker, litellm_params: {{model: llmux/smollm2}}}}
-  - {{model_name: Caller, litellm_params: {{model: llmux/caller}}}}
+  - {{model_name: Caller, litellm_params: {{model: llmux/caller, view: {{enable_thinking: false}}}}}}
 llmux:
   budget: 2 GB
   database: none
@@ -45,6 +45,7 @@ SCHEMA = {
     "required": ["name", "age"],
     "additionalProperties": False,
 }
+TOOLS: Any = constrained.TOOLS
 CALLING: dict[str, Any] = {"model": "Caller", "messages": ASKED, "max_tokens": 1500}
 
 
@@ -133,56 +134,57 @@ def check_calls(calls: list[tuple[str, str]], least: int = 1) -> None:
         jsonschema.validate(json.loads(arguments), {"weather": PARAMETERS, "ping": NOTHING}[name])
 
 
+def called(answer: Any) -> list[tuple[str, str]]:
+    return [(call.function.name, call.function.arguments) for call in answer.choices[0].message.tool_calls or []]
+
+
 def test_a_call_that_is_required_is_made(client: openai.OpenAI) -> None:
-    answer = client.chat.completions.create(tools=TOOLS, tool_choice="required", **CALLING)  # type: ignore[arg-type]
-    calls = [call for call in answer.choices[0].message.tool_calls or [] if call.type == "function"]
-    check_calls([(call.function.name, call.function.arguments) for call in calls])
+    answer = client.chat.completions.create(tools=TOOLS, tool_choice="required", **CALLING)
+    check_calls(called(answer))
     assert answer.choices[0].finish_reason == "tool_calls"
 
 
 @pytest.mark.parametrize("name", ["weather", "ping"])
 def test_the_function_that_is_named_is_called_once(client: openai.OpenAI, name: str) -> None:
     choice: Any = {"type": "function", "function": {"name": name}}
-    chunks = client.chat.completions.create(tools=TOOLS, tool_choice=choice, stream=True, **CALLING)
+    chunks: Any = client.chat.completions.create(tools=TOOLS, tool_choice=choice, stream=True, **CALLING)
     deltas = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
     check_calls([(delta.function.name, delta.function.arguments) for delta in deltas])
     assert [delta.function.name for delta in deltas] == [name]
 
 
 def test_only_what_is_allowed_is_called(client: openai.OpenAI) -> None:
-    allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "ping"}}]}
-    answer = client.chat.completions.create(
-        tools=TOOLS,  # type: ignore[arg-type]
-        tool_choice={"type": "allowed_tools", "allowed_tools": allowed},  # type: ignore[arg-type]
-        parallel_tool_calls=False,
-        **CALLING,
-    )
-    assert [call.function.name for call in answer.choices[0].message.tool_calls or []] == ["ping"]  # type: ignore[union-attr]
+    tools = [{"type": "function", "function": {"name": "ping"}}]
+    choice: Any = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": tools}}
+    answer = client.chat.completions.create(tools=TOOLS, tool_choice=choice, parallel_tool_calls=False, **CALLING)
+    assert [name for name, _ in called(answer)] == ["ping"]
 
 
-def test_responses_and_messages_demand_calls_too(client: openai.OpenAI, gateway: Gateway) -> None:
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "required",
+        {"type": "function", "name": "weather"},
+        {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "weather"}]},
+    ],
+    ids=["required", "named", "allowed"],
+)
+def test_responses_demand_calls_too(client: openai.OpenAI, choice: Any) -> None:
     tools: Any = [{"type": "function", "name": "weather", "parameters": PARAMETERS}]
-    for choice in ("required", {"type": "function", "name": "weather"}):
-        response = client.responses.create(
-            model="Caller",
-            input="Hi",
-            tools=tools,
-            tool_choice=choice,
-            max_output_tokens=1500,  # type: ignore[arg-type]
-        )
-        calls = [item for item in response.output if item.type == "function_call"]
-        check_calls([(call.name, call.arguments) for call in calls])
-    request = {
-        "model": "Caller",
-        "max_tokens": 1500,
-        "messages": ASKED,
-        "tools": [{"name": "weather", "input_schema": PARAMETERS}],
-    }
+    response = client.responses.create(
+        model="Caller", input="Hi", tools=tools, tool_choice=choice, max_output_tokens=1500
+    )
+    check_calls([(item.name, item.arguments) for item in response.output if item.type == "function_call"])
+
+
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "weather"}], ids=["any", "named"])
+def test_messages_demand_calls_too(gateway: Gateway, choice: Any) -> None:
+    tools = [{"name": "weather", "input_schema": PARAMETERS}]
+    body = {"model": "Caller", "max_tokens": 1500, "messages": ASKED, "tools": tools, "tool_choice": choice}
     with gateway.http() as http:
-        for wanted in ({"type": "any"}, {"type": "tool", "name": "weather"}):
-            answer = http.post("/v1/messages", json={**request, "tool_choice": wanted}).json()
-            uses = [part for part in answer["content"] if part["type"] == "tool_use"]
-            check_calls([(use["name"], json.dumps(use["input"])) for use in uses])
+        answer = http.post("/v1/messages", json=body).json()
+    uses = [part for part in answer["content"] if part["type"] == "tool_use"]
+    check_calls([(use["name"], json.dumps(use["input"])) for use in uses])
 
 
 # logprobs and several answers

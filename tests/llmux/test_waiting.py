@@ -7,7 +7,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from llmux.answer import Answer
-from llmux.errors import LlmuxError
+from llmux.errors import LlmuxError, QueueFull
+from llmux.frame import last_frames
 from llmux.intake import Intake
 from llmux.request import current
 from llmux.waiting import COMMENT_S, SILENCE_S, Waiting, comment
@@ -50,6 +51,7 @@ class Model:
 
     def __init__(self, streams: bool = True) -> None:
         self.wait: Wait | None = IN_LINE
+        self.silent = False
         self.left = False
         self.given_back = 0
         self._streams = streams
@@ -59,6 +61,7 @@ class Model:
         await receive()
         request = current()
         request.streams = self._streams
+        request.silent = self.silent
         request.on_lease(lambda: self.wait, self._give_back)
         try:
             while (message := await self._answer.get()) is not None:
@@ -225,6 +228,84 @@ async def test_a_client_that_leaves_while_it_waits_takes_its_request_along(ask: 
     await clock.passes(600)
     assert (model.left, model.given_back) == (True, 1)
     assert len(client.messages) == said
+
+
+class Hasty(Model):
+    """LiteLLM, of other APIs than chat completions: it begins to answer before its model does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.silent = True
+        headers = [(b"content-type", b"text/event-stream"), (b"x-own", b"1")]
+        self._answer.put_nowait({"type": "http.response.start", "status": 200, "headers": headers})
+        self.says(b"event: message_start\n\n")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sent(message: Message) -> None:
+            if (noted := message.pop("noted", None)) is not None:
+                current().error = noted
+            current().silent = message.pop("silent", current().silent)
+            await send(message)
+
+        await super().__call__(scope, receive, sent)
+
+    def says(self, body: bytes, **more: Any) -> None:
+        self._answer.put_nowait({"type": "http.response.body", "body": body, "more_body": True, **more})
+
+    def ends(self) -> None:
+        self._answer.put_nowait({"type": "http.response.body", "body": b""})
+        self._answer.put_nowait(None)
+
+
+FULL = QueueFull("full", retry_after_s=7)
+
+
+async def test_what_litellm_says_before_the_model_does_is_held_back(ask: Ask, clock: Clock) -> None:
+    model = Hasty()
+    client = await ask(model)
+    assert client.messages == []
+    model.says(b"data: hello\n\n", silent=False)
+    await settled()
+    assert client.body == b"event: message_start\n\ndata: hello\n\n"
+    assert (b"x-own", b"1") in client.messages[0]["headers"]
+    model.says(b"data: more\n\n")
+    model.ends()
+    await client.request
+    assert client.body.endswith(b"data: more\n\n")
+
+
+async def test_an_error_before_the_model_says_a_word_keeps_its_status(ask: Ask, clock: Clock) -> None:
+    model = Hasty()
+    client = await ask(model)
+    model.says(b"event: error\ndata: litellm.APIError\n\n", noted=FULL)
+    model.says(b"data: [DONE]\n\n")
+    model.ends()
+    await client.request
+    assert client.status == 503
+    assert (b"Retry-After", b"7") in client.messages[0]["headers"]
+    assert json.loads(client.body) == FULL.body()
+
+
+async def test_comments_are_made_while_litellm_has_begun_already(ask: Ask, clock: Clock) -> None:
+    model = Hasty()
+    client = await ask(model)
+    await clock.passes(SILENCE_S)
+    assert client.body == comment(IN_LINE)
+    model.says(b"data: hello\n\n", silent=False)
+    model.ends()
+    await client.request
+    assert client.body == comment(IN_LINE) + b"event: message_start\n\ndata: hello\n\n"
+    assert [message["type"] for message in client.messages].count("http.response.start") == 1
+
+
+async def test_an_error_after_the_comments_is_a_frame_whoever_began(ask: Ask, clock: Clock) -> None:
+    model = Hasty()
+    client = await ask(model)
+    await clock.passes(SILENCE_S)
+    model.says(b"event: error\n\n", noted=FULL)
+    model.ends()
+    await client.request
+    assert client.body == comment(IN_LINE) + last_frames(FULL.body()["error"])
 
 
 @pytest.mark.parametrize(

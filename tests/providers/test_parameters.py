@@ -103,7 +103,6 @@ def test_all_tokens_may_be_asked_for_in_two_ways() -> None:
         ("tool_choice", {"type": "function", "function": {"name": "f"}}),
         ("tool_choice", {"type": "function"}),
         ("tool_choice", {"type": "allowed_tools"}),
-        ("tool_choice", {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}),
         ("parallel_tool_calls", "no"),
         ("tools", "f"),
         ("tools", [{"type": "function"}]),
@@ -209,19 +208,14 @@ def test_a_locked_view_takes_the_same_wish_and_others() -> None:
     }
 
 
-def test_a_call_may_be_demanded_of_any_tool_of_some_or_of_one() -> None:
+def test_a_call_may_be_demanded_of_any_tool_or_of_one() -> None:
     def parsed(choice: object) -> Parameters:
         return Parameters.parse({"tools": PAIR, "tool_choice": choice})
-
-    def some(mode: str) -> object:
-        return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [named("g")]}}
 
     assert parsed("required").demanded == tuple(PAIR)
     assert parsed("required").parallel
     assert (parsed(named("g")).tools, parsed(named("g")).demanded) == (tuple(PAIR), (PAIR[1],))
     assert not parsed(named("g")).parallel, "a function that is named is called once"
-    assert (parsed(some("required")).tools, parsed(some("required")).demanded) == (tuple(PAIR), (PAIR[1],))
-    assert (parsed(some("auto")).tools, parsed(some("auto")).demanded) == ((PAIR[1],), ())
 
 
 def test_json_is_any_object_or_what_a_schema_says() -> None:
