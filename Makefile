@@ -52,7 +52,7 @@ lint: setup  ## ruff and mypy --strict
 
 lock: setup  ## pin the newest versions that requirements/*.in allow
 	@cd requirements && for name in uv build; do $(LOCK) $$name.in -o $$name.txt; done
-	@cd requirements && for name in torch llama; do $(LOCK) $$name.in -o $$name.txt --no-deps; done
+	@cd requirements && for name in torch llama speech; do $(LOCK) $$name.in -o $$name.txt --no-deps; done
 	@cd requirements && $(LOCK) runtime.in -o runtime.txt --excludes excluded.in --no-emit-package llama-cpp-python
 	@cd requirements && $(LOCK) torch.in -o cuda.txt -c runtime.txt --no-emit-package torch
 	@cd requirements && $(LOCK) dev.in -o dev.txt -c runtime.txt

@@ -11,6 +11,7 @@ from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth
 
 from hooks.body import refuse_malformed
+from hooks.form import complete
 from hooks.permission import Permission
 from llmux.config import Config, Task
 from llmux.errors import InvalidRequest, ModelNotFound, PermissionDenied, WrongTask, of_refusal
@@ -89,6 +90,8 @@ class Admission(CustomLogger):
         self, user_api_key_dict: UserAPIKeyAuth, cache: object, data: dict[str, Any], call_type: str
     ) -> dict[str, Any]:
         with errors_noted():
+            if TASK_OF_CALL.get(call_type) == "asr":
+                complete(data)
             refuse_overrides(data)
             name = data.get("model")
             if not isinstance(name, str) or not name:
@@ -102,11 +105,11 @@ class Admission(CustomLogger):
             if model not in self._other_models:
                 self._admit(model, call_type)
                 current().model = name
-                current().streams = TASK_OF_CALL[call_type] == "llm" and data.get("stream") is True
+                current().streams = TASK_OF_CALL[call_type] != "tts" and data.get("stream") in (True, "true")
         return data
 
     def _admit(self, name: str, call_type: str) -> None:
-        virtual = self._config.virtual.get(name)
+        virtual = self._config.named(name)
         if virtual is None:
             raise ModelNotFound(f"there is no model {name!r}; GET /v1/models lists the names", param="model")
         model = self._config.settings.models[virtual.physical]

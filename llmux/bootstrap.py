@@ -139,15 +139,18 @@ def steps() -> list[Step]:
     python = f"{sys.version} {sys.base_prefix}"  # the same from inside .venv
     settings = llama_settings(gpu=_has_gpu(), nvcc=_has_nvcc())
     texts = {
-        name: (REQUIREMENTS / f"{name}.txt").read_text() for name in ("uv", "torch", "cuda", "runtime", "dev", "llama")
+        name: (REQUIREMENTS / f"{name}.txt").read_text()
+        for name in ("uv", "torch", "cuda", "runtime", "speech", "dev", "llama")
     }
+    packages = [texts["runtime"], texts["speech"], texts["dev"]]
     engine = (ROOT / "database" / "engine" / "package-lock.json").read_text()
     about_llama = "llama.cpp, built here the first time (minutes; kept in uv's cache for every checkout)"
     return [
         Step("environment", "an environment in .venv", [python], _make_environment),
         Step("uv", "uv, which installs the rest", [texts["uv"]], _install_uv),
         Step("torch", "torch", [texts["torch"], texts["cuda"]], _install_torch),
-        Step("packages", "the other packages", [texts["runtime"], texts["dev"]], _install_packages),
+        Step("packages", "the other packages", packages, _install_packages),
+        Step("torchaudio", "torchaudio, fitted to torch", [texts["torch"], *packages], _fit_torchaudio),
         Step("llama", about_llama, [texts["llama"], *settings], lambda: _install_llama(settings)),
         Step("engine", "the database's engine", [engine], _install_engine),
         Step("bytecode", "bytecode, so that the gateway starts fast", list(texts.values()), _compile_bytecode),
@@ -174,8 +177,23 @@ def _install_torch() -> None:
 def _install_packages() -> None:
     _uv_install(
         "--only-binary", ":all:", "--no-deps", "--require-hashes",
-        "-r", REQUIREMENTS / "runtime.txt", "-r", REQUIREMENTS / "dev.txt",
+        "-r", REQUIREMENTS / "runtime.txt", "-r", REQUIREMENTS / "speech.txt", "-r", REQUIREMENTS / "dev.txt",
     )  # fmt: skip
+
+
+def _fit_torchaudio() -> None:
+    # transformers imports torchaudio wherever it is installed. Its native parts need CUDA's libraries, and it can do
+    # without them: what is used of it here is plain Python (torchaudio/_extension/__init__.py).
+    asked = subprocess.run([VENV / "bin" / "python", "-c", "import torch; print(torch.version.cuda)"],  # noqa: S603
+                           stdout=subprocess.PIPE, text=True, check=True)  # fmt: skip
+    if asked.stdout.strip() == "None":
+        for library in native_parts(VENV):
+            library.unlink()
+
+
+def native_parts(environment: Path) -> list[Path]:
+    """torchaudio's, which it looks for when it is imported."""
+    return sorted(environment.glob("lib/python*/site-packages/torchaudio/lib/*torchaudio*.so"))
 
 
 def _install_llama(settings: Sequence[str]) -> None:

@@ -181,6 +181,7 @@ class Settings(_Section):
     budget: Budget = None
     models_dir: Path = Path("models")
     state_dir: Path = Path("state")
+    voices_dir: Path = Path("voices")
     database: Literal["embedded", "external", "none"] = "embedded"
     open_routes: tuple[str, ...] = ()
     cors_origins: tuple[Annotated[str, BeforeValidator(_parse_origin)], ...] = ()
@@ -225,11 +226,15 @@ class Config:
         """The model behind a virtual name; KeyError where there is none."""
         return self.settings.models[self.virtual[virtual_name].physical]
 
+    def named(self, name: str) -> VirtualModel | None:
+        """The virtual model of a public name or of an alias."""
+        return self.virtual.get(self.aliases.get(name, name))
+
     @property
     def aliases(self) -> Mapping[str, str]:
-        """Further names of models, as LiteLLM's router_settings.model_group_alias gives them."""
+        """Names that are understood and not listed, to those that they stand for: LiteLLM's model_group_alias."""
         given = (self.litellm.get("router_settings") or {}).get("model_group_alias") or {}
-        return {alias: name["model"] if isinstance(name, dict) else name for alias, name in given.items()}
+        return {alias: str(to.get("model")) if isinstance(to, dict) else str(to) for alias, to in given.items()}
 
     @property
     def models_dir(self) -> Path:
@@ -238,6 +243,10 @@ class Config:
     @property
     def state_dir(self) -> Path:
         return self._beside(self.settings.state_dir)
+
+    @property
+    def voices_dir(self) -> Path:
+        return self._beside(self.settings.voices_dir)
 
     def _beside(self, path: Path) -> Path:
         """Relative paths are relative to the configuration file."""
@@ -317,7 +326,13 @@ def load_config(path: Path) -> Config:
     settings = _section(source, Settings, source.data["llmux"], ("llmux",))
     virtual = {entry.name: entry for entry in _virtual_models(source, settings)}
     litellm = {name: value for name, value in source.data.items() if name != "llmux"}
-    return Config(path=path.resolve(), settings=settings, virtual=virtual, litellm=litellm)
+    config = Config(path=path.resolve(), settings=settings, virtual=virtual, litellm=litellm)
+    listed = [entry["model_name"] for entry in source.data["model_list"]]
+    for alias, name in config.aliases.items():
+        if name not in listed:
+            at = ("router_settings", "model_group_alias", alias)
+            raise source.error(at, f"{name!r} is not in model_list{_nearest(name, listed)}")
+    return config
 
 
 def _virtual_models(source: _Source, settings: Settings) -> Iterator[VirtualModel]:

@@ -36,8 +36,9 @@ from llmux.performance_route import performance_route
 from llmux.routes import key_of, routes, tell
 from llmux.secrets import write_private
 from llmux.surface import Surface
+from llmux.upload import Upload
 from llmux.waiting import Waiting
-from providers import litellm_audio
+from providers import litellm_audio, voices
 from providers.chat import ChatProvider
 from providers.leased import Leased
 from providers.runtime import Runtime
@@ -68,7 +69,10 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     metrics.watch(arbiter.snapshot)
     leased = Leased(arbiter, request_s=settings.limits.request_s)
     litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased, settings)}]
-    litellm_audio.install(TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits))
+    clips = voices.read(config.voices_dir)
+    litellm_audio.install(
+        TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits, clips)
+    )
     names = [entry["model_name"] for entry in config.litellm["model_list"]]
     litellm.callbacks.append(
         Admission(config, arbiter, may_use, [name for name in names if name not in config.virtual])
@@ -78,13 +82,13 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     has_database = settings.database != "none"
     if not has_database:
         proxy_server.user_custom_auth = authentication(master_key, KeyFile(config.state_dir))
-    own = routes(arbiter, config, metrics, may_use, names, started_s=int(time.time()))
+    own = routes(arbiter, config, metrics, may_use, names, clips, started_s=int(time.time()))
     app.router.routes[:0] = [*own.routes, *performance_route(leased, config).routes]
     app.add_exception_handler(LlmuxError, tell)
     litellm.require_auth_for_metrics_endpoint = False  # our /metrics asks for any key, LiteLLM's for its admin's
     keys = _client_keys(app, master_key, config.state_dir) if has_database else _nothing
     app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s, keys)
-    inner: ASGIApp = Intake(Waiting(Slot(app)), body_bytes=settings.limits.request_body)
+    inner: ASGIApp = Intake(Waiting(Slot(Upload(app))), body_bytes=settings.limits.request_body)
     opened = settings.open_routes
     if has_database:
         inner = Administration(inner, key_of)

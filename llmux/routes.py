@@ -14,11 +14,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hooks.permission import Permission
 from llmux import status
 from llmux.administration import require_administrator
-from llmux.config import Config
+from llmux.config import Config, Model
 from llmux.errors import InvalidRequest, LlmuxError, ModelBusy, ModelNotFound, of_refusal
 from llmux.metrics import CONTENT_TYPE, ArbiterMetrics
 from llmux.request import errors_noted
 from llmux.weights import require_weights
+from providers.loading import voices_of
+from providers.runtime import Clip
 from vram.arbiter import Arbiter
 from vram.refusal import Busy, Refused
 from vram.snapshot import Snapshot
@@ -93,11 +95,14 @@ def routes(
     metrics: ArbiterMetrics,
     may_use: Permission,
     names: Collection[str],
+    clips: Mapping[str, Clip],
     started_s: int,
 ) -> APIRouter:
-    """GET /health without a key; GET /v1/models, /vram and /metrics with one; POST /vram/... with the admin's.
+    """GET /health without a key; GET /v1/models, /v1/audio/models, /v1/audio/voices, /vram and /metrics with one; POST
+    /vram/... with the admin's.
 
     names: what /v1/models lists, in order
+    clips: voices that speech models can take over
     started_s: Unix time that stands as the models' creation
     """
     router = APIRouter()
@@ -167,6 +172,11 @@ def routes(
     async def models(key: Key) -> dict[str, Any]:
         return {"object": "list", "data": await listed(key)}
 
+    @router.post("/v1/audio/translations")
+    async def translations(_: Key) -> None:
+        with errors_noted():
+            raise InvalidRequest("speech is not translated; transcribe it, and ask a chat model to translate")
+
     @router.get("/v1/models/{name:path}")
     async def model(name: str, key: Key) -> Mapping[str, Any]:
         with errors_noted():
@@ -175,7 +185,37 @@ def routes(
                     return entry
             raise ModelNotFound(f"there is no model {name!r}; GET /v1/models lists the names", param="model")
 
+    async def speaking(key: UserAPIKeyAuth) -> list[str]:
+        """Virtual models of speech that the key may use."""
+        allowed = [entry["id"] for entry in await listed(key)]
+        return [name for name in allowed if name in config.virtual and config.physical(name).task == "tts"]
+
+    @router.get("/v1/audio/models")
+    async def audio_models(key: Key) -> dict[str, Any]:
+        return {"models": [{"id": name, "name": name} for name in await speaking(key)]}
+
+    @router.get("/v1/audio/voices")
+    async def audio_voices(key: Key) -> dict[str, Any]:
+        return {"voices": voices_report({name: config.physical(name) for name in await speaking(key)}, clips)}
+
     return router
+
+
+def voices_report(models: Mapping[str, Model], clips: Mapping[str, Clip]) -> list[dict[str, Any]]:
+    """Each voice with the virtual models that speak with it, and the language of those that have one."""
+    voices: dict[str, list[str]] = {}
+    for name, model in models.items():
+        for voice in ("default", *voices_of(model, clips)):
+            voices.setdefault(voice, []).append(name)
+    return [
+        {
+            "id": voice,
+            "name": voice,
+            "models": speaking,
+            "language": clips[voice].language if voice in clips else None,
+        }
+        for voice, speaking in voices.items()
+    ]
 
 
 def parse(kind: type[T], body: bytes) -> T:

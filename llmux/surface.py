@@ -22,8 +22,13 @@ ROUTES = (
     "/v1/responses",
     "/v1/messages",
     "/v1/audio/transcriptions",
+    "/v1/audio/translations",
     "/v1/audio/speech",
+    "/v1/audio/voices",
+    "/v1/audio/models",
 )
+
+_READ_QUERY = "/v1/audio/transcriptions"
 
 
 def is_open(path: str, routes: Iterable[str]) -> bool:
@@ -43,7 +48,8 @@ def without_model(query: bytes) -> bytes:
 class Surface:
     """ASGI: answers 404 for every closed route, before anything of LiteLLM's sees the request.
 
-    A request for an answer names its model in its body, and nowhere else.
+    A request for an answer names its model in its body, and nowhere else; but for recordings, some clients say all in
+    the query string. hooks/form.py reads it, and LiteLLM does not.
     """
 
     def __init__(self, app: ASGIApp, *, opened: Iterable[str] = ()) -> None:
@@ -56,6 +62,6 @@ class Surface:
                 await send({"type": "websocket.close", "code": 1008})
                 return
             raise NotFound("there is no such route; see GET /v1/models for what is served")
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["query_string"]:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] != _READ_QUERY:
             scope = {**scope, "query_string": without_model(scope["query_string"])}
         await self._app(scope, receive, send)

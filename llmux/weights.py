@@ -101,7 +101,7 @@ def model_repository(model: Model) -> Repository | None:
     if model.runtime == "llama.cpp":
         return Repository(model.weights, tuple(name for name in (model.file, model.projector) if name is not None))
     if model.runtime == "chatterbox":
-        tokenizer = ("*.json", "*.txt") if model.variant == "turbo" else ()
+        tokenizer = {"turbo": ("*.json", "*.txt"), "multilingual": ("Cangjie5_TC.json",)}.get(model.variant or "", ())
         return Repository(model.weights, (*_CHATTERBOX_FILES[model.variant or "default"], *tokenizer))
     return Repository(model.weights, _TRANSFORMERS_PATTERNS)
 

@@ -46,32 +46,51 @@ _CLOSED_IN = {
 _LOWEST_RATE = 1_000
 """A header that claims fewer samples a second is broken, and resampling would blow it up beyond measure."""
 
+_STATING = frozenset({"aiff", "caf", "flac", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"})
+"""Containers that say how long they are. Others leave it to a guess of FFmpeg's, from the bit rate or what is there."""
+
+_UNKNOWN_SIZE = 0x7FFF_0000
+"""From here on the size in a WAV's header is one of the marks for sound whose end was not known yet."""
+
+_MISSING = 0.1
+"""So much of a recording may be missing before it is refused rather than heard without its end."""
+
 _NOT_AUDIO = "the file is not a sound recording, or too damaged to read"
 
 
 def decode(data: bytes, sample_rate: int, *, max_s: float) -> Samples:
-    """A recording's sound, mixed down to one channel and resampled to `sample_rate` Hz.
+    """All of a recording's sound, as `blocks` gives it."""
+    return np.concatenate(list(blocks(data, sample_rate, max_s=max_s, size=sample_rate)))
 
-    Damaged stretches are left out; what can be heard counts. Raises InvalidAudio where nothing can, and where the
-    recording is longer than `max_s` seconds.
+
+def blocks(data: bytes, sample_rate: int, *, max_s: float, size: int) -> Iterator[Samples]:
+    """A recording's sound, mixed down to one channel and resampled to `sample_rate` Hz, as it is decoded.
+
+    size: how many samples each item holds, but for the last
+
+    Damaged stretches are left out; what can be heard counts. Raises InvalidAudio where nothing can, where the file says
+    that it is longer than it is, and where the recording is longer than `max_s` seconds: what the file tells without
+    being decoded before the first item, and all the rest as it is found.
     """
     if not data:
         raise InvalidAudio("the file is empty", param="file")
-    sound = bytearray()
-    limit = int(max_s * sample_rate) * np.dtype(np.float32).itemsize
+    too_long = InvalidAudio(f"the recording is too long: up to {max_s / 60:g} min are taken", param="file")
     try:
-        with av.open(io.BytesIO(data), metadata_errors="ignore", container_options=_CLOSED_IN) as container:
-            if not container.streams.audio:
-                raise InvalidAudio("the file has no sound track", param="file")
-            for samples in _resampled(_frames(container), sample_rate):
-                sound += np.clip(np.nan_to_num(samples), -1.0, 1.0).tobytes()
-                if len(sound) > limit:
-                    raise InvalidAudio(f"the recording is too long: up to {max_s / 60:g} min are taken", param="file")
+        if _length_s(data) > max_s:
+            raise too_long
+        left = int(max_s * sample_rate)
+        heard = False
+        with _opened(data) as container:
+            for samples in _cut(_resampled(_frames(container), sample_rate), size):
+                left -= len(samples)
+                if left < 0:
+                    raise too_long
+                heard = True
+                yield np.clip(np.nan_to_num(samples), -1.0, 1.0)
+        if not heard:
+            raise InvalidAudio(_NOT_AUDIO, param="file")
     except (av.FFmpegError, ValueError, NotImplementedError):
         raise InvalidAudio(_NOT_AUDIO, param="file") from None
-    if not sound:
-        raise InvalidAudio(_NOT_AUDIO, param="file")
-    return np.frombuffer(sound, dtype=np.float32)
 
 
 def resample(samples: Samples, rate: int, wanted: int) -> Samples:
@@ -83,19 +102,76 @@ def resample(samples: Samples, rate: int, wanted: int) -> Samples:
     return np.concatenate([part.to_ndarray()[0] for part in parts])
 
 
-def _frames(container: Any) -> Iterator[Any]:
-    """Every frame of the first sound track that can be decoded."""
+def _opened(data: bytes) -> Any:
+    return av.open(io.BytesIO(data), metadata_errors="ignore", container_options=_CLOSED_IN)
+
+
+def _length_s(data: bytes) -> float:
+    """How long the packets of the first sound track say that they last; 0 where they do not say.
+
+    Raises InvalidAudio where there is no sound track, or where much of one is missing.
+    """
+    with _opened(data) as container:
+        if not container.streams.audio:
+            raise InvalidAudio("the file has no sound track", param="file")
+        track = container.streams.audio[0]
+        length_s = float(sum(packet.duration or 0 for packet in _packets(container)) * (track.time_base or 0))
+        there = length_s / stated_s if (stated_s := _stated_s(container)) and length_s else 1.0
+    if min(there, _share_of_riff(data)) < 1 - _MISSING:
+        raise InvalidAudio("the file is cut off: it says that it is longer than it is", param="file")
+    return length_s
+
+
+def _stated_s(container: Any) -> float:
+    """How long the first sound track says that it is; 0 where it does not say."""
+    if container.format.name not in _STATING:
+        return 0.0
     track = container.streams.audio[0]
-    packets = container.demux(track)
+    if track.duration is not None:
+        return float(track.duration * track.time_base)
+    alone = len(container.streams) == 1 and container.duration is not None
+    return float(container.duration / av.time_base) if alone else 0.0
+
+
+def _share_of_riff(data: bytes) -> float:
+    """How much of a WAV file is there; FFmpeg corrects its header in silence. 1 where none says."""
+    stated = int.from_bytes(data[4:8], "little") if data[:4] == b"RIFF" else 0
+    return len(data) / stated if 0 < stated < _UNKNOWN_SIZE else 1.0
+
+
+def _packets(container: Any) -> Iterator[Any]:
+    """Every packet of the first sound track that can be read."""
+    packets = container.demux(container.streams.audio[0])
     while True:
         try:
-            packet = next(packets)
+            yield next(packets)
         except (StopIteration, av.FFmpegError, IndexError):  # IndexError: a track that begins later, unknown to PyAV
             return
+
+
+def _frames(container: Any) -> Iterator[Any]:
+    """Every frame of the first sound track that can be decoded."""
+    for packet in _packets(container):
         try:
             yield from packet.decode()
         except av.FFmpegError:
             continue
+
+
+def _cut(parts: Iterator[Samples], size: int) -> Iterator[Samples]:
+    """The same samples, so many at a time."""
+    waiting: list[Samples] = []
+    count = 0
+    for part in parts:
+        waiting.append(part)
+        count += len(part)
+        if count >= size:
+            joined = np.concatenate(waiting)
+            whole = count - count % size
+            yield from np.split(joined[:whole], whole // size)
+            waiting, count = [joined[whole:].copy()], count - whole
+    if count:
+        yield np.concatenate(waiting)
 
 
 def _resampled(frames: Iterator[Any], sample_rate: int) -> Iterator[Samples]:

@@ -17,34 +17,31 @@ from typing import Any, TypeVar
 
 import httpx
 import litellm
+from litellm.integrations.custom_logger import CustomLogger
 from litellm.types.llms.openai import HttpxBinaryResponseContent
 from litellm.types.utils import TranscriptionResponse
 from pydantic import PrivateAttr
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from llmux.config import PROVIDER
 from llmux.request import current, errors_noted
 from providers.speech import Speech, SpeechProvider
-from providers.transcription import Transcript, TranscriptionProvider
+from providers.transcription import TranscriptionProvider
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
-class SpeechStream(HttpxBinaryResponseContent):
-    """Sound that is still being made, in the shape in which LiteLLM's speech route reads one."""
+class _Sending:
+    """What is still being made for a client, on its way to it."""
 
-    def __init__(self, sound: Speech) -> None:
-        super().__init__(httpx.Response(200, headers={"content-type": sound.content_type}))
-        self._chunks = sound.chunks
+    def __init__(self, chunks: AsyncGenerator[bytes, None]) -> None:
+        self._chunks = chunks
         self._over = asyncio.Event()
         self._error: Exception | None = None
         current().on_end(self._over.set)  # also where nobody came to listen
 
-    async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
-        """Chunks as they are made: gathering them to chunk_size would delay the first."""
-        return self._sent()
-
-    async def _sent(self) -> AsyncGenerator[bytes, None]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         try:
             async with aclosing(self._chunks) as chunks:
                 async for chunk in chunks:
@@ -62,6 +59,29 @@ class SpeechStream(HttpxBinaryResponseContent):
             raise self._error
 
 
+class SpeechStream(HttpxBinaryResponseContent):
+    """Sound that is still being made, in the shape in which LiteLLM's speech route reads one."""
+
+    def __init__(self, sound: Speech) -> None:
+        super().__init__(httpx.Response(200, headers={"content-type": sound.content_type}))
+        self.sending = _Sending(sound.chunks)
+
+    async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        """Chunks as they are made: gathering them to chunk_size would delay the first."""
+        return self.sending.chunks()
+
+
+class TrueType(CustomLogger):
+    """Gives speech its own content type: LiteLLM's route knows those of sound alone, and not that of events."""
+
+    async def async_post_call_response_headers_hook(
+        self, data: Any, user_api_key_dict: Any, response: Any, *_: Any, **__: Any
+    ) -> dict[str, str] | None:
+        if not isinstance(response, SpeechStream):
+            return None
+        return {"content-type": response.response.headers["content-type"]}
+
+
 class Transcription(Response):
     """A finished answer, which LiteLLM's transcription route returns as it is."""
 
@@ -71,19 +91,27 @@ class Transcription(Response):
         self._hidden_params: dict[str, Any] = {}
 
 
+class TranscriptionEvents(StreamingResponse):
+    """An answer that is still being made, which LiteLLM's transcription route returns as it is."""
+
+    def __init__(self, chunks: AsyncGenerator[bytes, None], content_type: str) -> None:
+        self.sending = _Sending(chunks)
+        super().__init__(self.sending.chunks(), media_type=content_type)
+        self._hidden_params: dict[str, Any] = {}
+
+
 class _Heard(TranscriptionResponse):
     """A transcription as LiteLLM's accounts know one, and the answer that the client gets."""
 
-    _answer: Transcription = PrivateAttr()
+    _answer: Transcription | TranscriptionEvents = PrivateAttr()
 
-    def __init__(self, transcript: Transcript) -> None:
-        body = transcript.body
-        super().__init__(text=body["text"] if isinstance(body, dict) else body)
-        self._hidden_params = {"audio_transcription_duration": transcript.duration_s}
-        self._answer = Transcription(body, transcript.content_type)
+    def __init__(self, answer: Transcription | TranscriptionEvents, text: str, duration_s: float) -> None:
+        super().__init__(text=text)
+        self._hidden_params = {"audio_transcription_duration": duration_s}
+        self._answer = answer
 
     @property
-    def answer(self) -> Transcription:
+    def answer(self) -> Transcription | TranscriptionEvents:
         return self._answer
 
 
@@ -94,8 +122,23 @@ def install(transcription: TranscriptionProvider, speech: SpeechProvider) -> Non
     async def dispatch_transcription(*args: Any, **kwargs: Any) -> Any:
         if _physical(kwargs.get("model")) is None:
             return await other_transcription(*args, **kwargs)
-        heard: _Heard = await atranscription(**kwargs)
-        return heard.answer
+        begun: asyncio.Future[TranscriptionEvents] = asyncio.get_running_loop().create_future()
+
+        @litellm.client  # which knows a function's kind by its name
+        async def atranscription(**kwargs: Any) -> _Heard:
+            physical = _told(kwargs)
+            with errors_noted():
+                transcript = await transcription.transcribe(physical, kwargs["file"].read(), kwargs)
+            if not isinstance(transcript.body, str | dict):
+                events = TranscriptionEvents(transcript.body, transcript.content_type)
+                begun.set_result(events)
+                await events.sending.over()
+                return _Heard(events, "", transcript.duration_s())
+            text = transcript.body if isinstance(transcript.body, str) else transcript.body["text"]
+            return _Heard(Transcription(transcript.body, transcript.content_type), text, transcript.duration_s())
+
+        result = await _once_begun(begun, atranscription(**kwargs))
+        return result.answer if isinstance(result, _Heard) else result
 
     async def dispatch_speech(*args: Any, **kwargs: Any) -> Any:
         if _physical(kwargs.get("model")) is None:
@@ -108,30 +151,26 @@ def install(transcription: TranscriptionProvider, speech: SpeechProvider) -> Non
             with errors_noted():
                 stream = SpeechStream(await speech.speak(physical, kwargs))
             begun.set_result(stream)
-            await stream.over()
+            await stream.sending.over()
             return stream
 
         return await _once_begun(begun, aspeech(**kwargs))
 
-    @litellm.client  # which knows a function's kind by its name
-    async def atranscription(**kwargs: Any) -> _Heard:
-        physical = _told(kwargs)
-        with errors_noted():
-            return _Heard(await transcription.transcribe(physical, kwargs["file"].read(), kwargs))
-
     litellm.atranscription, litellm.aspeech = dispatch_transcription, dispatch_speech
+    litellm.callbacks.append(TrueType())
 
 
 _in_progress: set[asyncio.Task[Any]] = set()
 
 
-async def _once_begun(begun: asyncio.Future[T], call: Coroutine[Any, Any, T]) -> T:
-    """What a call has begun, while it goes on in a task of its own; or what it raised before."""
-    task = asyncio.create_task(call, name="speech")
+async def _once_begun(begun: asyncio.Future[T], call: Coroutine[Any, Any, U]) -> T | U:
+    """What a call has begun, while it goes on in a task of its own; or what it returned or raised before."""
+    task = asyncio.create_task(call, name="sound")
     _in_progress.add(task)
     task.add_done_callback(_ended)
+    either: set[asyncio.Future[Any]] = {task, begun}
     try:
-        await asyncio.wait([task, begun], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
         task.cancel()
         raise

@@ -104,18 +104,29 @@ class ChatRuntime(Runtime, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """One word and when it was said, in seconds from the start of the recording; punctuation belongs to it."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """What was said between two moments, in seconds from the start of the recording.
 
     text: as it continues what came before, its leading space included: the texts of all segments, joined by nothing,
         are the transcript
     language: ISO 639-1 code of what was heard
+    words: where they were asked for
     """
 
     start_s: float
     end_s: float
     text: str
     language: str
+    words: tuple[Word, ...] = ()
 
 
 @runtime_checkable
@@ -124,15 +135,33 @@ class TranscriptionRuntime(Runtime, Protocol):
 
     sample_rate: what `transcribe` takes, in Hz
     languages: ISO 639-1 codes that it knows
+    tells_words: whether it knows when each word was said
     """
 
     sample_rate: int
     languages: Sequence[str]
+    tells_words: bool
 
     def transcribe(
-        self, samples: Samples, *, language: str | None, prompt: str | None, temperature: float
+        self, samples: Samples, *, language: str | None, prompt: str | None, temperature: float, words: bool = False
     ) -> AsyncGenerator[Segment, None]:
-        """Segments in order, each as soon as it is known. language None: detect, or the model's default."""
+        """Segments in order, each as soon as it is known. language None: detect, or the model's default.
+
+        Several may be open at one time; a runtime that can do so hears them together.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A recording whose voice can be taken over.
+
+    path: of the recording, which the runtime reads
+    language: ISO 639-1 code of what that voice speaks where nobody says otherwise
+    """
+
+    name: str
+    path: str
+    language: str | None = None
 
 
 @runtime_checkable
@@ -141,12 +170,17 @@ class SpeechRuntime(Runtime, Protocol):
 
     sample_rate: what `synthesize` yields, in Hz
     voices: names it answers to beside "default"
+    clones: whether it speaks with the voice of a Clip
     """
 
     sample_rate: int
     voices: Sequence[str]
+    clones: bool
 
     def synthesize(
-        self, text: str, *, voice: str, speed: float, options: Mapping[str, Any]
+        self, text: str, *, voice: str | Clip, speed: float, options: Mapping[str, Any]
     ) -> AsyncGenerator[Samples, None]:
-        """Sound piece by piece, the first as early as possible."""
+        """Sound piece by piece, the first as early as possible, each ready to be followed by the next.
+
+        Raises InvalidRequest before the first piece for options that the model does not take.
+        """

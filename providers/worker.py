@@ -10,7 +10,7 @@ library raised (fault.py).
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -91,6 +91,24 @@ class Worker:
             cancelled.set()
             room.release()
             await asyncio.shield(future)
+
+    async def turns(self, jobs: Iterable[Callable[[Cancelled], T]]) -> AsyncGenerator[T, None]:
+        """The jobs' results in order. Each job waits its turn among those of other callers, and is at work while the
+        result before it is read. Closing the generator stops the job under way and waits until it has stopped.
+        """
+        under_way: asyncio.Task[T] | None = None
+        try:
+            for job in jobs:
+                made = None if under_way is None else (await under_way,)
+                under_way = asyncio.create_task(self.run(job))
+                if made is not None:
+                    yield made[0]
+            if under_way is not None:
+                yield await under_way
+        finally:
+            if under_way is not None and not under_way.done():
+                under_way.cancel()
+                await asyncio.wait([under_way])
 
     async def close(self) -> None:
         """Wait for the jobs under way and end the thread."""

@@ -211,6 +211,18 @@ def test_a_form_that_names_two_models_is_held_to_the_list(
     assert refusal(answer) == (403, "model_not_allowed")
 
 
+def test_a_recording_whose_query_names_the_model_is_held_to_the_list(
+    gateway: Gateway, recording: bytes, new_key: Callable[..., str]
+) -> None:
+    with gateway.http(new_key(models=["Ears"])) as http:
+        answers = {
+            model: http.post(f"/v1/audio/transcriptions?model={model}", files={"file": ("speech.wav", recording)})
+            for model in ("Ears", "Ears-Too")
+        }
+    assert answers["Ears"].status_code == 200
+    assert refusal(answers["Ears-Too"]) == (403, "model_not_allowed")
+
+
 def test_a_group_stands_for_all_models_of_a_task(
     gateway: Gateway, asking: dict[str, Ask], new_key: Callable[..., str]
 ) -> None:

@@ -26,12 +26,14 @@ CONFIG = """\
 model_list:
   - {model_name: Chat, litellm_params: {model: llmux/small}}
   - {model_name: Voice, litellm_params: {model: llmux/voice}}
+  - {model_name: Ears, litellm_params: {model: llmux/ears}}
   - {model_name: Giant, litellm_params: {model: llmux/giant}}
   - {model_name: Cloud, litellm_params: {model: openai/gpt}}
-router_settings: {model_group_alias: {gpt-4: Chat, gpt-5: Cloud}}
+router_settings: {model_group_alias: {gpt-4: Chat, gpt-5: Cloud, tts-1: Voice}}
 llmux:
   budget: 1 GB
   models:
+    ears: {task: asr, runtime: transformers, weights: org/small, estimate: 1 MB}
     small: {task: llm, runtime: llama.cpp, weights: org/small, file: small.gguf, estimate: 1 MB}
     voice: {task: tts, runtime: hibari, estimate: 1 MB}
     giant: {task: tts, runtime: hibari, estimate: 2 GB}
@@ -53,6 +55,8 @@ def config(tmp_path: Path) -> Config:
     (tmp_path / "config.yaml").write_text(CONFIG)
     (tmp_path / "models/org/small").mkdir(parents=True)
     (tmp_path / "models/org/small/small.gguf").touch()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "models/org/small" / name).touch()
     return load_config(tmp_path / "config.yaml")
 
 
@@ -106,6 +110,19 @@ async def test_an_alias_is_admitted_as_its_model_is(admission: Admission) -> Non
     assert await ask(admission, "acompletion", {"model": "gpt-5"})
     with pytest.raises(WrongTask):
         await ask(admission, "aspeech", {"model": "gpt-4"})
+
+
+async def test_a_transcription_may_be_a_stream_of_events_and_says_so_in_a_form(admission: Admission) -> None:
+    request = begin()
+    await ask(admission, "transcription", {"model": "Ears", "stream": "true"})
+    assert request.streams
+
+
+async def test_a_transcription_may_name_its_model_in_the_query_string(admission: Admission) -> None:
+    asked = {"url": "http://127.0.0.1/v1/audio/transcriptions?model=Ears"}
+    assert (await ask(admission, "transcription", {"proxy_server_request": asked}))["model"] == "Ears"
+    with pytest.raises(InvalidRequest):
+        await ask(admission, "aspeech", {"proxy_server_request": asked})
 
 
 async def test_a_model_of_another_provider_passes(admission: Admission) -> None:

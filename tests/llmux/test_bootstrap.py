@@ -14,6 +14,7 @@ from llmux.bootstrap import (
     installer_environment,
     llama_settings,
     missing,
+    native_parts,
 )
 
 
@@ -159,3 +160,13 @@ def test_locks_pin_every_package_by_hash_and_name_no_index(name: str) -> None:
 def test_no_lock_but_that_of_torch_brings_cuda() -> None:
     assert "nvidia-cublas" in (REQUIREMENTS / "cuda.txt").read_text()
     assert "nvidia-cublas" not in (REQUIREMENTS / "runtime.txt").read_text()
+
+
+def test_the_native_parts_of_torchaudio_are_found_and_nothing_else(tmp_path: Path) -> None:
+    library = tmp_path / "lib/python3.11/site-packages/torchaudio/lib"
+    library.mkdir(parents=True)
+    names = ("_torchaudio.abi3.so", "libtorchaudio.abi3.so", "torchaudio_prefixctc.abi3.so", "__init__.py")
+    for name in names:
+        (library / name).touch()
+
+    assert [path.name for path in native_parts(tmp_path)] == sorted(names[:3])

@@ -64,6 +64,21 @@ def test_a_virtual_model_is_a_view_of_a_physical_one(tmp_path: Path) -> None:
     assert config.settings.models["voice"].estimate == 100_000_000
 
 
+def test_an_alias_stands_for_a_name_and_is_not_listed(tmp_path: Path) -> None:
+    aliases = "router_settings: {model_group_alias: {gpt-4: Small, whisper-1: {model: Small, hidden: true}}}\n"
+    config = load_config(write(tmp_path, aliases + GOOD))
+
+    assert list(config.virtual) == list(load_config(write(tmp_path, GOOD)).virtual)
+    small = config.virtual["Small"]
+    assert [config.named(name) for name in ("Small", "gpt-4", "whisper-1", "gpt-5")] == [small, small, small, None]
+
+
+@pytest.mark.parametrize("to", ["Smal", "{hidden: true}", "7"])
+def test_an_alias_for_nothing_is_a_mistake(tmp_path: Path, to: str) -> None:
+    with pytest.raises(ConfigError, match=r":1: router_settings\.model_group_alias\.gpt-4: .* is not in model_list"):
+        load_config(write(tmp_path, f"router_settings: {{model_group_alias: {{gpt-4: {to}}}}}\n" + GOOD))
+
+
 def test_models_stay_absent_until_asked_for_and_resident_until_in_the_way_unless_told_otherwise(tmp_path: Path) -> None:
     changed = GOOD.replace("runtime: hibari\n", "runtime: hibari\n      pin: true\n      preload: true\n")
     changed = changed.replace("file: small.gguf\n", "file: small.gguf\n      idle_unload_s: 600\n")

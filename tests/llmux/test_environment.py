@@ -26,7 +26,7 @@ def direct(name: str) -> list[str]:
     return [Requirement(line).name for line in lines if line and not line.startswith(("#", "-"))]
 
 
-@pytest.mark.parametrize("lock", ["uv", "torch", "llama", "runtime", "dev"])
+@pytest.mark.parametrize("lock", ["uv", "torch", "llama", "runtime", "speech", "dev"])
 def test_installed_is_what_the_lock_says(lock: str) -> None:
     assert not [
         f"{wanted}, but {version(wanted.name)} is installed"
@@ -42,7 +42,7 @@ def test_litellms_proprietary_part_is_absent() -> None:
 
 def test_every_direct_dependency_is_explained() -> None:
     page = (ROOT / "docs" / "dependencies.md").read_text().lower()
-    names = [name for file in ("uv", "torch", "llama", "runtime", "dev") for name in direct(file)]
+    names = [name for file in ("uv", "torch", "llama", "runtime", "speech", "dev") for name in direct(file)]
 
     assert names
     assert not [name for name in names if f"| {name.lower()} |" not in page]
@@ -55,7 +55,9 @@ def test_every_import_is_of_a_direct_dependency() -> None:
     trees = [ast.walk(ast.parse(path.read_text())) for path in files]
     imports = {name.partition(".")[0] for tree in trees for node in tree for name in imported(node)}
     others = imports - sys.stdlib_module_names - set(ours)
-    declared = {canonicalize_name(name) for file in ("torch", "llama", "runtime", "dev") for name in direct(file)}
+    declared = {
+        canonicalize_name(name) for file in ("torch", "llama", "runtime", "speech", "dev") for name in direct(file)
+    }
     owners = packages_distributions()
 
     assert others

@@ -9,10 +9,11 @@ from fastapi import FastAPI
 from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
 
 from llmux.answer import Answer
-from llmux.config import load_config
+from llmux.config import Model, load_config
 from llmux.errors import InvalidRequest, LlmuxError
 from llmux.metrics import ArbiterMetrics
-from llmux.routes import Order, PinOrder, health_report, key_of, parse, routes, tell
+from llmux.routes import Order, PinOrder, health_report, key_of, parse, routes, tell, voices_report
+from providers.runtime import Clip
 from tests.snapshots import state
 from vram.refusal import Busy, NeverFits
 from vram.snapshot import Snapshot
@@ -27,6 +28,9 @@ llmux:
     small: {task: tts, runtime: hibari, estimate: 1 MB}
     absent: {task: llm, runtime: llama.cpp, weights: org/absent, file: absent.gguf, estimate: 1 MB}
 """
+
+
+CLIPS = {"anna": Clip("anna", "voices/anna.wav", "de")}
 
 
 class FakeArbiter:
@@ -81,7 +85,7 @@ async def http(arbiter: Any, key: UserAPIKeyAuth, tmp_path: Path) -> AsyncIterat
     (tmp_path / "config.yaml").write_text(CONFIG)
     app = FastAPI()
     app.include_router(
-        routes(arbiter, load_config(tmp_path / "config.yaml"), ArbiterMetrics(), everything, ["Chat"], 0)
+        routes(arbiter, load_config(tmp_path / "config.yaml"), ArbiterMetrics(), everything, ["Chat"], CLIPS, 0)
     )
     app.dependency_overrides[key_of] = lambda: key
     app.add_exception_handler(LlmuxError, tell)
@@ -180,3 +184,23 @@ def test_health_tells_what_is_resident_in_gb() -> None:
         "loaded_models": {"chat": {"type": "llm", "vram_gb": 4.0}},
         "available_vram_gb": 10.0,
     }
+
+
+async def test_speech_models_and_voices_are_listed_as_open_webui_reads_them(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/v1/audio/models")).json() == {"models": [{"id": "Chat", "name": "Chat"}]}
+    voices = (await http.get("/v1/audio/voices")).json()["voices"]
+    assert voices[0] == {"id": "default", "name": "default", "models": ["Chat"], "language": None}
+    assert "heart" in [voice["id"] for voice in voices]
+
+
+def test_a_voice_is_listed_with_the_models_that_speak_with_it() -> None:
+    given = {"task": "tts", "weights": "x", "estimate": "1 MB"}
+    models = {
+        "A": Model.model_validate({**given, "runtime": "hibari"}),
+        "B": Model.model_validate({**given, "runtime": "chatterbox"}),
+    }
+    report = {voice["id"]: voice for voice in voices_report(models, CLIPS)}
+
+    assert report["default"]["models"] == ["A", "B"]
+    assert report["heart"]["models"] == ["A"]
+    assert report["anna"] == {"id": "anna", "name": "anna", "models": ["B"], "language": "de"}

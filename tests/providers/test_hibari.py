@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llmux.config import Model
 from llmux.errors import InvalidRequest
-from providers.hibari import HibariSpeech, breaths, load
+from providers.hibari import HibariSpeech, breaths, load, voices
 from providers.runtime import Samples, SpeechRuntime
 
 MODEL = Model.model_validate({"task": "tts", "runtime": "hibari", "estimate": "100 MB"})
@@ -50,8 +50,10 @@ async def test_a_sentence_is_heard(speech: HibariSpeech) -> None:
     assert 0.01 < np.sqrt(np.mean(samples**2)) < 0.5
 
 
-async def test_sentences_come_one_by_one(speech: HibariSpeech) -> None:
-    assert len(await pieces(speech, f"{SENTENCE} {SENTENCE}\n\nDr. Smith agrees.")) == 3
+async def test_the_first_sentence_comes_alone(speech: HibariSpeech) -> None:
+    first, second = await pieces(speech, f"{SENTENCE} {SENTENCE}\n\nDr. Smith agrees.")
+
+    assert len(second) > len(first)
 
 
 async def test_equal_seeds_sound_equal(speech: HibariSpeech) -> None:
@@ -67,16 +69,26 @@ async def test_a_seed_that_is_none_is_refused(speech: HibariSpeech, seed: object
         await spoken(speech, SENTENCE, seed=seed)
 
 
-@pytest.mark.parametrize("speed", [0.25, 0.5, 2.0])
+@pytest.mark.parametrize("speed", [0.25, 0.5, 2.0, 3.0, 4.0])
 async def test_speed_is_what_it_says(speech: HibariSpeech, speed: float) -> None:
     normal = len(await spoken(speech, SENTENCE))
 
     assert len(await spoken(speech, SENTENCE, speed=speed)) == pytest.approx(normal / speed, rel=0.1)
 
 
-async def test_faster_than_the_voice_can_speak_is_refused(speech: HibariSpeech) -> None:
-    with pytest.raises(InvalidRequest, match="at most 2 times"):
-        await spoken(speech, SENTENCE, speed=2.5)
+@pytest.mark.parametrize("options", [{"language": "de"}, {"exaggeration": 0.5}])
+async def test_what_it_does_not_know_is_refused(speech: HibariSpeech, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await spoken(speech, SENTENCE, **options)
+    assert refused.value.param in options
+
+
+async def test_english_may_be_asked_for(speech: HibariSpeech) -> None:
+    assert len(await spoken(speech, SENTENCE, language="en-GB"))
+
+
+def test_its_voices_are_known_before_it_is_loaded() -> None:
+    assert "heart" in voices({})
 
 
 @pytest.mark.parametrize("text", ["😀 😀", "你好", "\x00", "\n"])
@@ -90,7 +102,7 @@ async def test_what_cannot_be_pronounced_is_a_short_silence(speech: HibariSpeech
 async def test_a_long_sentence_without_a_comma_is_spoken_in_parts(speech: HibariSpeech) -> None:
     parts = await pieces(speech, "alpha beta gamma delta " * 40)
 
-    assert len(parts) == 3
+    assert len(parts) > 3
     assert max(len(part) for part in parts) / 24_000 < 30
 
 

@@ -13,9 +13,10 @@ from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from llmux.errors import InvalidAudio, InvalidRequest, LlmuxError
 from llmux.request import begin
 from providers import litellm_audio
-from providers.litellm_audio import SpeechStream, Transcription
+from providers.litellm_audio import SpeechStream, Transcription, TranscriptionEvents, TrueType
 from providers.speech import Speech, SpeechProvider
-from providers.transcription import Transcript, TranscriptionProvider
+from providers.transcript import Transcript
+from providers.transcription import TranscriptionProvider
 
 
 class Ears:
@@ -23,8 +24,14 @@ class Ears:
         if file_bytes == b"broken":
             raise InvalidAudio("not a sound")
         if options.get("response_format") == "text":
-            return Transcript(f"{physical} heard {len(file_bytes)} bytes\n", "text/plain; charset=utf-8", 2.5)
-        return Transcript({"text": "heard"}, "application/json", 2.5)
+            return Transcript(f"{physical} heard {len(file_bytes)} bytes\n", "text/plain; charset=utf-8", lambda: 2.5)
+        if options.get("stream") == "true":
+            return Transcript(self._events(), "text/event-stream", lambda: 2.5)
+        return Transcript({"text": "heard"}, "application/json", lambda: 2.5)
+
+    async def _events(self) -> AsyncGenerator[bytes, None]:
+        yield b"data: one\n\n"
+        yield b"data: two\n\n"
 
 
 class Mouth:
@@ -48,6 +55,7 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(litellm, "atranscription", elsewhere)
     monkeypatch.setattr(litellm, "aspeech", elsewhere)
+    monkeypatch.setattr(litellm, "callbacks", [])
     litellm_audio.install(cast(TranscriptionProvider, Ears()), cast(SpeechProvider, Mouth()))
 
 
@@ -68,11 +76,29 @@ async def test_json_is_json() -> None:
     assert (answer.body, answer.media_type) == (b'{"text":"heard"}', "application/json")
 
 
+async def test_events_are_a_response_that_is_still_being_made() -> None:
+    answer = await litellm.atranscription(model="llmux/ears", file=io.BytesIO(b"1234"), stream="true")
+    assert isinstance(answer, TranscriptionEvents)
+    assert answer.media_type == "text/event-stream"
+    assert [chunk async for chunk in answer.body_iterator] == [b"data: one\n\n", b"data: two\n\n"]
+
+
 async def test_speech_streams_chunk_by_chunk_whatever_size_is_asked_for() -> None:
     answer = await litellm.aspeech(model="llmux/mouth", input="hello", voice="default")
     assert isinstance(answer, SpeechStream)
     assert answer.response.headers["content-type"] == "audio/mpeg"
     assert [chunk async for chunk in await answer.aiter_bytes(chunk_size=8192)] == [b"mouth", b"hello"]
+
+
+async def test_speech_is_sent_with_its_own_type_and_other_answers_with_theirs() -> None:
+    [callback] = litellm.callbacks
+    assert isinstance(callback, TrueType)
+    events = SpeechStream(Speech("text/event-stream", cast(Any, None)))
+
+    assert await callback.async_post_call_response_headers_hook({}, None, events) == {
+        "content-type": "text/event-stream"
+    }
+    assert await callback.async_post_call_response_headers_hook({}, None, response="other", request_headers={}) is None
 
 
 async def test_another_providers_model_goes_to_litellm() -> None:
@@ -114,6 +140,15 @@ async def accounts(monkeypatch: pytest.MonkeyPatch) -> Accounts:
 
 async def test_a_transcription_is_accounted_for_by_its_seconds(accounts: Accounts) -> None:
     await litellm.atranscription(model="llmux/ears", file=io.BytesIO(b"1234"))
+    assert await accounts.calls.get() == ("success", "ears", 2.5)
+    assert accounts.calls.empty()
+
+
+async def test_events_are_accounted_for_by_their_seconds_once_they_were_sent(accounts: Accounts) -> None:
+    answer = await litellm.atranscription(model="llmux/ears", file=io.BytesIO(b"1234"), stream="true")
+    await anext(answer.body_iterator)
+    assert accounts.calls.empty()
+    assert [chunk async for chunk in answer.body_iterator] == [b"data: two\n\n"]
     assert await accounts.calls.get() == ("success", "ears", 2.5)
     assert accounts.calls.empty()
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from llmux.config import RUNTIMES, load_config
+import providers.loading
+from llmux.config import RUNTIMES, Model, load_config
 from llmux.errors import RuntimeMissing, WeightsMissing
-from providers.loading import MODULES, Loading
-from providers.runtime import SpeechRuntime
+from providers.loading import MODULES, Loading, voices_of
+from providers.runtime import Clip, SpeechRuntime
 
 CONFIG = """\
 model_list:
@@ -37,7 +38,10 @@ async def test_weights_that_are_not_there_are_not_looked_for_by_a_runtime(loadin
         await loading.load("chatterbox")
 
 
-async def test_a_runtime_that_this_version_lacks_is_a_501(loading: Loading, tmp_path: Path) -> None:
+async def test_a_runtime_that_this_version_lacks_is_a_501(
+    loading: Loading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(providers.loading, "MODULES", {})
     folder = tmp_path / "models/org/voice"
     folder.mkdir(parents=True)
     for name in ("ve.safetensors", "t3_cfg.safetensors", "s3gen.safetensors", "tokenizer.json", "conds.pt"):
@@ -51,3 +55,10 @@ def test_every_module_can_load(named: tuple[str, str]) -> None:
     task, runtime = named
     assert runtime in RUNTIMES[task]  # type: ignore[index]
     assert inspect.iscoroutinefunction(importlib.import_module(MODULES[named]).load)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("named", [named for named in MODULES if named[0] == "tts"])
+def test_every_speech_module_knows_its_voices(named: tuple[str, str]) -> None:
+    model = Model.model_validate({"task": "tts", "runtime": named[1], "weights": "x", "estimate": "1 MB"})
+    names = voices_of(model, {"anna": Clip("anna", "anna.wav")})
+    assert ("anna" in names) == (named[1] == "chatterbox")

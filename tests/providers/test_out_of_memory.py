@@ -112,7 +112,7 @@ async def test_transcription_answers_or_is_out_of_memory(demo_models: Path, monk
 async def test_speech_is_made_or_out_of_memory() -> None:
     class Voice:
         sample_rate = 22_050
-        split_sentences = staticmethod(exhausted)
+        phonemize = staticmethod(exhausted)
 
     runtime = HibariSpeech(Worker("voice"), {"one": Voice()}, "one")
     with pytest.raises(MemoryError):

@@ -1,3 +1,5 @@
+import base64
+import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -8,10 +10,12 @@ import pytest
 from llmux.config import Limits
 from llmux.errors import InvalidRequest, LoadFailed
 from providers.audio import CONTENT_TYPES, decode
-from providers.runtime import Samples, SpeechRuntime
+from providers.runtime import Clip, Samples, SpeechRuntime
 from providers.speech import DEFAULT_VOICES, SpeechProvider, choose_voice, parse
 
 T = TypeVar("T")
+
+ANNA = Clip("anna", "voices/anna.wav", "de")
 
 
 class Hum:
@@ -19,21 +23,24 @@ class Hum:
 
     sample_rate = 24_000
     voices: Sequence[str] = ("heart",)
+    clones = True
 
     def __init__(self) -> None:
         self.asked: dict[str, Any] = {}
         self.spoken = 0
         self.fails_after: int | None = None
+        self.word_s = 0.1
 
     async def synthesize(
-        self, text: str, *, voice: str, speed: float, options: Mapping[str, Any]
+        self, text: str, *, voice: str | Clip, speed: float, options: Mapping[str, Any]
     ) -> AsyncGenerator[Samples, None]:
         self.asked = {"text": text, "voice": voice, "speed": speed, "options": dict(options)}
         for _ in text.split():
             if self.spoken == self.fails_after:
                 raise LoadFailed("the voice broke")
             self.spoken += 1
-            yield (0.5 * np.sin(2 * np.pi * 220 * np.arange(2_400) / 24_000)).astype(np.float32)
+            moments = np.arange(int(self.word_s * 24_000)) / 24_000
+            yield (0.5 * np.sin(2 * np.pi * 220 * moments)).astype(np.float32)
 
     async def close(self) -> None: ...
 
@@ -66,7 +73,7 @@ def lent() -> Lent:
 
 @pytest.fixture
 def provider(lent: Lent) -> SpeechProvider:
-    return SpeechProvider(lent, Limits(speech_characters=100))
+    return SpeechProvider(lent, Limits(speech_characters=100), {"anna": ANNA})
 
 
 @pytest.mark.parametrize("response_format", [name for name in CONTENT_TYPES if name != "pcm"])
@@ -95,6 +102,15 @@ async def test_the_first_sound_leaves_before_the_last_is_spoken(provider: Speech
 
     assert lent.runtime.spoken == 1
     await answer.chunks.aclose()
+
+
+async def test_a_long_piece_leaves_in_bounded_chunks(provider: SpeechProvider, lent: Lent) -> None:
+    lent.runtime.word_s = 10
+    answer = await provider.speak("hum", {"input": "long", "response_format": "pcm"})
+    chunks = [chunk async for chunk in answer.chunks]
+
+    assert max(map(len, chunks)) <= 65_536
+    assert sum(map(len, chunks)) == 10 * 24_000 * 2
 
 
 async def test_who_stops_listening_gives_the_model_back(provider: SpeechProvider, lent: Lent) -> None:
@@ -138,7 +154,7 @@ async def test_what_fails_later_ends_the_sound_with_an_error(provider: SpeechPro
         ({"speed": 4.1}, "speed", "0.25 to 4"),
         ({"speed": "fast"}, "speed", "0.25 to 4"),
         ({"speed": float("nan")}, "speed", "0.25 to 4"),
-        ({"stream_format": "sse"}, "stream_format", "'audio'"),
+        ({"stream_format": "ndjson"}, "stream_format", "audio, sse"),
         ({"voice": {"id": "voice_1"}}, "voice", "a name"),
     ],
 )
@@ -153,24 +169,70 @@ async def test_a_wrong_request_is_refused_before_a_model_is_asked_for(
 
 
 async def test_an_unknown_voice_is_refused_with_those_there_are(provider: SpeechProvider, lent: Lent) -> None:
-    with pytest.raises(InvalidRequest, match="default, heart"):
+    with pytest.raises(InvalidRequest, match="default, anna, heart"):
         await provider.speak("hum", {"input": "Hello", "voice": "darth"})
+    assert lent.held == 0
+
+
+async def test_a_runtime_that_takes_over_no_voices_has_only_its_own(provider: SpeechProvider, lent: Lent) -> None:
+    lent.runtime.clones = False
+    with pytest.raises(InvalidRequest, match="default, heart"):
+        await provider.speak("hum", {"input": "Hello", "voice": "anna"})
+
+
+async def test_a_clip_is_handed_on(provider: SpeechProvider, lent: Lent) -> None:
+    answer = await provider.speak("hum", {"input": "Hello", "voice": "Anna"})
+    await answer.chunks.aclose()
+
+    assert lent.runtime.asked["voice"] == ANNA
+
+
+async def test_events_carry_the_sound_and_end_with_the_usage(provider: SpeechProvider) -> None:
+    asked = {"input": "one two", "response_format": "flac", "stream_format": "sse"}
+    answer = await provider.speak("hum", asked)
+    frames = b"".join([chunk async for chunk in answer.chunks]).decode().split("\n\n")
+    *deltas, done = [json.loads(frame.removeprefix("data: ")) for frame in frames if frame]
+
+    assert answer.content_type == "text/event-stream"
+    assert {delta["type"] for delta in deltas} == {"speech.audio.delta"}
+    sound = b"".join(base64.b64decode(delta["audio"]) for delta in deltas)
+    assert len(decode(sound, 24_000, max_s=60)) == 4_800
+    assert done == {
+        "type": "speech.audio.done",
+        "usage": {"input_tokens": 7, "output_tokens": 0, "total_tokens": 7},
+    }
+
+
+async def test_who_leaves_events_gives_the_model_back(provider: SpeechProvider, lent: Lent) -> None:
+    answer = await provider.speak("hum", {"input": "ten " * 10, "response_format": "pcm", "stream_format": "sse"})
+    await anext(answer.chunks)
+    await answer.chunks.aclose()
+
     assert lent.held == 0
 
 
 @pytest.mark.parametrize("name", sorted(DEFAULT_VOICES))
 def test_names_of_openai_stand_for_the_default_voice(name: str) -> None:
-    assert choose_voice(name, ("heart",)) == "default"
-    assert choose_voice(name.title(), ("heart",)) == "default"
+    assert choose_voice(name, ("heart",), {}) == "default"
+    assert choose_voice(name.title(), ("heart",), {}) == "default"
 
 
 def test_a_voice_of_its_own_wins_over_a_name_of_openai() -> None:
-    assert choose_voice("nova", ("nova", "heart")) == "nova"
-    assert choose_voice("Heart", ("nova", "heart")) == "heart"
+    assert choose_voice("nova", ("nova", "heart"), {}) == "nova"
+    assert choose_voice("Heart", ("nova", "heart"), {}) == "heart"
+
+
+@pytest.mark.parametrize("name", ["../anna", "/etc/passwd", "anna.wav", "anna/../anna", "..", "anna\x00"])
+def test_no_name_is_a_path(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="there are default, anna"):
+        choose_voice(name, (), {"anna": ANNA})
 
 
 def test_what_only_some_runtimes_know_is_handed_on() -> None:
-    assert parse({"input": "Hello", "seed": 7, "user": "x"}, longest=10).options == {"seed": 7}
+    given = {"seed": 0, "language": "de", "exaggeration": 0.5, "cfg_weight": 0, "temperature": 0.8}
+
+    assert parse({"input": "Hello", "user": "x", **given}, longest=10).options == given
+    assert parse({"input": "Hello", "seed": None, "language": ""}, longest=10).options == {}
 
 
 def test_numbers_may_come_as_text() -> None:

@@ -1,5 +1,5 @@
+import asyncio
 import io
-import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -7,48 +7,55 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
-from hypothesis import strategies as st
 
 from llmux.config import Limits
 from llmux.errors import InvalidAudio, InvalidRequest, LoadFailed, RequestTooLarge
-from providers.runtime import Samples, Segment, TranscriptionRuntime
-from providers.transcription import (
-    TranscriptionOptions,
-    TranscriptionProvider,
-    normalize_language,
-    parse,
-    render,
-    render_srt,
-    render_vtt,
-)
+from providers.runtime import Samples, Segment, TranscriptionRuntime, Word
+from providers.transcript import TranscriptionOptions
+from providers.transcription import TranscriptionProvider, normalize_language, parse, placed
+from providers.window import Window
 
 T = TypeVar("T")
 
-SEGMENTS = [
-    Segment(0.0, 2.5, " The meeting is in London", "en"),
-    Segment(2.5, 3661.0421, " on Monday <b>&\n\nnot --> Tuesday.", "en"),
-]
-
 
 class Echo:
-    """Hears one word in every second."""
+    """Hears a word a window, which says how long that was: by the second it was given, and in seconds.
+
+    most: windows that it was given at one time
+    go_on: cleared, it hears nothing until it is set
+    two: set once it was given two at one time
+    """
 
     languages: Sequence[str] = ("de", "en")
 
-    def __init__(self, sample_rate: int = 16_000) -> None:
+    def __init__(self, sample_rate: int = 16_000, *, tells_words: bool = True) -> None:
         self.sample_rate = sample_rate
-        self.asked: dict[str, Any] = {}
+        self.tells_words = tells_words
+        self.asked: list[dict[str, Any]] = []
         self.breaks = False
+        self.open = self.most = 0
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        self.two = asyncio.Event()
 
     async def transcribe(
-        self, samples: Samples, *, language: str | None, prompt: str | None, temperature: float
+        self, samples: Samples, *, language: str | None, prompt: str | None, temperature: float, words: bool = False
     ) -> AsyncGenerator[Segment, None]:
-        self.asked = {"language": language, "prompt": prompt, "temperature": temperature}
-        for second in range(len(samples) // self.sample_rate):
-            yield Segment(float(second), second + 1.0, f" word{second}", language or "en")
+        self.asked.append({"language": language, "prompt": prompt, "temperature": temperature})
+        number = len(self.asked)
+        length_s = len(samples) / self.sample_rate
+        self.open += 1
+        self.most = max(self.most, self.open)
+        if self.open == 2:
+            self.two.set()
+        try:
+            await self.go_on.wait()
             if self.breaks:
                 raise LoadFailed("the ear broke")
+            said = (Word(0.4, 0.8, f" word{number}"),) if words else ()
+            yield Segment(0.0, length_s, f" word{number}", language or "en", said)
+        finally:
+            self.open -= 1
 
     async def close(self) -> None: ...
 
@@ -74,10 +81,26 @@ class Lent:
             self.held -= 1
 
 
-def recording(seconds: float) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, np.zeros(int(seconds * 44_100)), 44_100, format="WAV")
-    return file.getvalue()
+@pytest.fixture(scope="module")
+def speech() -> Samples:
+    """4.4 s at 24 kHz: two sentences, and a little silence round them."""
+    from hibari import Hibari
+
+    samples: Samples = Hibari()("The meeting in London has been moved to Monday morning. Yes.", seed=1)
+    return samples
+
+
+@pytest.fixture(scope="module")
+def recording(speech: Samples) -> Callable[..., bytes]:
+    """A WAV with somebody speaking, so many times, with so many seconds of silence between."""
+
+    def recording(times: int = 1, pause_s: float = 0.0) -> bytes:
+        file = io.BytesIO()
+        pause = np.zeros(int(pause_s * 24_000), np.float32)
+        soundfile.write(file, np.concatenate([speech, pause] * times), 24_000, format="WAV")
+        return file.getvalue()
+
+    return recording
 
 
 @pytest.fixture
@@ -90,32 +113,130 @@ def provider(lent: Lent) -> TranscriptionProvider:
     return TranscriptionProvider(lent, Limits())
 
 
-async def test_json_is_the_default(provider: TranscriptionProvider, lent: Lent) -> None:
-    answer = await provider.transcribe("echo", recording(2), {"model": "echo", "user": "x", "language": ""})
+async def test_json_is_the_default(
+    provider: TranscriptionProvider, lent: Lent, recording: Any, speech: Samples
+) -> None:
+    answer = await provider.transcribe("echo", recording(), {"model": "echo", "user": "x", "language": ""})
 
-    assert answer.body == {"text": "word0 word1"}
-    assert answer.content_type == "application/json"
-    assert lent.runtime.asked == {"language": None, "prompt": None, "temperature": 0.0}
+    assert (answer.body, answer.content_type) == ({"text": "word1"}, "application/json")
+    assert answer.duration_s() == pytest.approx(len(speech) / 24_000, abs=0.05)
+    assert lent.runtime.asked == [{"language": None, "prompt": None, "temperature": 0.0}]
     assert lent.held == 0
 
 
-async def test_what_the_request_says_reaches_the_model(provider: TranscriptionProvider, lent: Lent) -> None:
-    await provider.transcribe("echo", recording(1), {"language": "de-AT", "prompt": "Wien", "temperature": "0.5"})
+async def test_what_the_request_says_reaches_the_model(
+    provider: TranscriptionProvider, lent: Lent, recording: Any
+) -> None:
+    await provider.transcribe("echo", recording(), {"language": "de-AT", "prompt": "Wien", "temperature": "0.5"})
 
-    assert lent.runtime.asked == {"language": "de", "prompt": "Wien", "temperature": 0.5}
+    assert lent.runtime.asked == [{"language": "de", "prompt": "Wien", "temperature": 0.5}]
 
 
-async def test_a_model_that_hears_in_another_rate_gets_that(lent: Lent) -> None:
+async def test_a_model_that_hears_in_another_rate_gets_that(lent: Lent, recording: Any) -> None:
     lent.runtime = Echo(sample_rate=8_000)
 
-    answer = await TranscriptionProvider(lent, Limits()).transcribe("echo", recording(3), {"response_format": "text"})
+    answer = await TranscriptionProvider(lent, Limits()).transcribe(
+        "echo", recording(), {"response_format": "verbose_json"}
+    )
 
-    assert answer.body == "word0 word1 word2\n"
+    assert isinstance(answer.body, dict)
+    assert answer.body["duration"] == pytest.approx(4.45, abs=0.05)
+    assert answer.body["segments"][0]["end"] == pytest.approx(4.2, abs=0.2)
 
 
-async def test_a_broken_file_loads_no_model(provider: TranscriptionProvider, lent: Lent) -> None:
+async def test_times_are_those_of_the_recording_and_of_its_speech(
+    provider: TranscriptionProvider, recording: Any
+) -> None:
+    wanted = {"response_format": "verbose_json", "timestamp_granularities": ["word"]}
+
+    answer = await provider.transcribe("echo", recording(times=2, pause_s=20), wanted)
+
+    assert isinstance(answer.body, dict)
+    first, second = answer.body["segments"]
+    assert first["start"] == pytest.approx(0.3, abs=0.1)
+    assert first["end"] == pytest.approx(4.2, abs=0.2)
+    assert second["start"] == pytest.approx(24.45 + 0.3, abs=0.1)
+    assert second["end"] == pytest.approx(24.45 + 4.2, abs=0.2)
+    assert [word["word"] for word in answer.body["words"]] == ["word1", "word2"]
+    assert answer.body["words"][1]["start"] == pytest.approx(24.45 + 0.4, abs=0.1)
+
+
+async def test_where_nobody_speaks_no_model_is_asked_for(provider: TranscriptionProvider, lent: Lent) -> None:
+    silence = io.BytesIO()
+    soundfile.write(silence, np.zeros(160_000), 16_000, format="WAV")
+
+    answer = await provider.transcribe("echo", silence.getvalue(), {})
+
+    assert answer.body == {"text": ""}
+    assert lent.leases == 0
+
+
+async def test_a_long_recording_is_heard_in_order_and_a_few_windows_at_a_time(
+    provider: TranscriptionProvider, lent: Lent, recording: Any
+) -> None:
+    lent.runtime.go_on.clear()
+    asking = asyncio.create_task(provider.transcribe("echo", recording(times=6, pause_s=5), {"language": "en"}))
+    await lent.runtime.two.wait()
+    lent.runtime.go_on.set()
+    answer = await asking
+
+    assert answer.body == {"text": "word1 word2 word3 word4 word5 word6"}
+    assert lent.runtime.most == 2
+
+
+async def test_the_language_of_the_first_words_holds_for_the_rest(
+    provider: TranscriptionProvider, lent: Lent, recording: Any
+) -> None:
+    await provider.transcribe("echo", recording(times=3, pause_s=5), {})
+
+    assert [asked["language"] for asked in lent.runtime.asked] == [None, "en", "en"]
+
+
+async def test_events_come_while_the_rest_is_still_being_heard(
+    provider: TranscriptionProvider, lent: Lent, recording: Any
+) -> None:
+    answer = await provider.transcribe("echo", recording(times=3, pause_s=5), {"stream": "true"})
+
+    assert answer.content_type.startswith("text/event-stream")
+    assert not isinstance(answer.body, str | dict)
+    assert b"word1" in await anext(answer.body)
+    assert lent.held == 1
+    frames = [frame async for frame in answer.body]
+    assert b'"text": "word1 word2 word3"' in frames[-1]
+    assert lent.held == 0
+
+
+async def test_whoever_stops_listening_gives_the_model_back_with_all_its_windows(
+    provider: TranscriptionProvider, lent: Lent, recording: Any
+) -> None:
+    answer = await provider.transcribe("echo", recording(times=6, pause_s=5), {"stream": True})
+    assert not isinstance(answer.body, str | dict)
+    await anext(answer.body)
+    lent.runtime.go_on.clear()
+
+    await answer.body.aclose()
+
+    assert (lent.held, lent.runtime.open) == (0, 0)
+
+
+async def test_a_request_that_is_cancelled_gives_the_model_back_with_all_its_windows(
+    provider: TranscriptionProvider, lent: Lent, recording: Any
+) -> None:
+    lent.runtime.go_on.clear()
+    asking = asyncio.create_task(provider.transcribe("echo", recording(times=6, pause_s=5), {"language": "en"}))
+    await lent.runtime.two.wait()
+
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+    assert (lent.held, lent.runtime.open) == (0, 0)
+
+
+@pytest.mark.parametrize("stream", ["true", "false"])
+async def test_a_broken_file_loads_no_model(provider: TranscriptionProvider, lent: Lent, stream: str) -> None:
     with pytest.raises(InvalidAudio):
-        await provider.transcribe("echo", b"not a recording", {})
+        await provider.transcribe("echo", b"not a recording", {"stream": stream})
 
     assert lent.leases == 0
 
@@ -127,20 +248,44 @@ async def test_a_file_beyond_the_limit_is_refused_unread(lent: Lent) -> None:
         await provider.transcribe("echo", bytes(1_000_001), {})
 
 
-async def test_a_language_that_the_model_does_not_know_is_refused(provider: TranscriptionProvider, lent: Lent) -> None:
+async def test_a_language_that_the_model_does_not_know_is_refused(
+    provider: TranscriptionProvider, lent: Lent, recording: Any
+) -> None:
     with pytest.raises(InvalidRequest, match="de, en") as refused:
-        await provider.transcribe("echo", recording(1), {"language": "xx"})
+        await provider.transcribe("echo", recording(), {"language": "xx"})
 
     assert refused.value.param == "language"
     assert lent.held == 0
 
 
-async def test_a_failure_half_way_gives_the_model_back(provider: TranscriptionProvider, lent: Lent) -> None:
+async def test_words_of_a_model_that_knows_only_segments_are_refused(lent: Lent, recording: Any) -> None:
+    lent.runtime = Echo(tells_words=False)
+    wanted = {"response_format": "verbose_json", "timestamp_granularities": "word", "stream": "true"}
+
+    with pytest.raises(InvalidRequest, match="segments") as refused:
+        await TranscriptionProvider(lent, Limits()).transcribe("echo", recording(), wanted)
+
+    assert refused.value.param == "timestamp_granularities"
+    assert lent.held == 0
+
+
+async def test_a_failure_half_way_gives_the_model_back(
+    provider: TranscriptionProvider, lent: Lent, recording: Any
+) -> None:
     lent.runtime.breaks = True
 
     with pytest.raises(LoadFailed):
-        await provider.transcribe("echo", recording(2), {})
-    assert lent.held == 0
+        await provider.transcribe("echo", recording(times=2, pause_s=5), {"language": "en"})
+    assert (lent.held, lent.runtime.open) == (0, 0)
+
+
+def test_what_a_model_says_of_the_margins_is_put_into_the_speech() -> None:
+    window = Window(10.0, np.zeros(16_000, np.float32), 10.3, 10.7)
+
+    segment = placed(Segment(0.0, 1.0, " yes", "en", (Word(0.1, 0.5, " yes"),)), window)
+
+    assert (segment.start_s, segment.end_s) == (10.3, 10.7)
+    assert segment.words == (Word(10.3, 10.5, " yes"),)
 
 
 @pytest.mark.parametrize(
@@ -151,10 +296,10 @@ async def test_a_failure_half_way_gives_the_model_back(provider: TranscriptionPr
         ({"temperature": -0.1}, "temperature", "0 to 1"),
         ({"temperature": "warm"}, "temperature", "0 to 1"),
         ({"temperature": "nan"}, "temperature", "0 to 1"),
-        ({"timestamp_granularities": ["segment", "word"]}, "timestamp_granularities", "segments"),
-        ({"timestamp_granularities[]": "word"}, "timestamp_granularities", "segments"),
-        ({"stream": True}, "stream", "not streamed"),
-        ({"stream": "true"}, "stream", "not streamed"),
+        ({"response_format": "diarized_json"}, "response_format", "who speaks"),
+        ({"task": "translate"}, "task", "own language"),
+        ({"timestamp_granularities": ["segment", "word"]}, "timestamp_granularities", "verbose_json"),
+        ({"timestamp_granularities[]": "word"}, "timestamp_granularities", "verbose_json"),
         ({"language": "english please"}, "language", "ISO 639-1"),
     ],
 )
@@ -162,7 +307,7 @@ async def test_a_wrong_request_is_refused_before_a_model_is_asked_for(
     provider: TranscriptionProvider, lent: Lent, wrong: dict[str, Any], param: str, says: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=says) as refused:
-        await provider.transcribe("echo", recording(1), wrong)
+        await provider.transcribe("echo", b"", wrong)
 
     assert refused.value.param == param
     assert lent.leases == 0
@@ -180,101 +325,3 @@ def test_empty_fields_are_as_good_as_none() -> None:
 )
 def test_languages_are_normalized(given_as: object, code: str | None) -> None:
     assert normalize_language(given_as) == code
-
-
-def rendered(response_format: str, segments: Sequence[Segment] = SEGMENTS) -> Any:
-    return render(segments, parse({"response_format": response_format}), language="en", duration_s=3662.00049).body
-
-
-def test_text_is_the_bare_transcript() -> None:
-    assert rendered("text", SEGMENTS[:1]) == "The meeting is in London\n"
-
-
-def test_srt() -> None:
-    assert rendered("srt") == (
-        "1\n00:00:00,000 --> 00:00:02,500\nThe meeting is in London\n\n"
-        "2\n00:00:02,500 --> 01:01:01,042\non Monday <b>& not -> Tuesday.\n\n"
-    )
-
-
-def test_vtt() -> None:
-    assert rendered("vtt") == (
-        "WEBVTT\n\n"
-        "00:00:00.000 --> 00:00:02.500\nThe meeting is in London\n\n"
-        "00:00:02.500 --> 01:01:01.042\non Monday &lt;b&gt;&amp; not --&gt; Tuesday.\n\n"
-    )
-
-
-def test_verbose_json() -> None:
-    body = rendered("verbose_json", SEGMENTS[:1])
-
-    assert {key: body[key] for key in ("task", "language", "duration", "text")} == {
-        "task": "transcribe",
-        "language": "en",
-        "duration": 3662.0,
-        "text": "The meeting is in London",
-    }
-    [segment] = body["segments"]
-    assert segment["id"] == 0
-    assert (segment["start"], segment["end"]) == (0.0, 2.5)
-    assert segment["text"] == " The meeting is in London"
-
-
-def test_silence_is_an_empty_answer_in_every_format() -> None:
-    assert rendered("json", []) == {"text": ""}
-    assert rendered("text", []) == "\n"
-    assert rendered("srt", []) == ""
-    assert rendered("vtt", []) == "WEBVTT\n\n"
-    assert rendered("verbose_json", [])["segments"] == []
-
-
-CUE = re.compile(r"(\d{2,}):([0-5]\d):([0-5]\d)[,.](\d{3}) --> (\d{2,}):([0-5]\d):([0-5]\d)[,.](\d{3})")
-
-segments = st.lists(
-    st.builds(
-        lambda start, length, text: Segment(start, start + length, text, "en"),
-        st.floats(0, 500_000),
-        st.floats(0, 30),
-        st.text(max_size=30),
-    ),
-    max_size=10,
-)
-
-
-def times(cue: str) -> tuple[int, int]:
-    """A subtitle's line of times, in milliseconds."""
-    match = CUE.fullmatch(cue)
-    assert match is not None, cue
-    h1, m1, s1, ms1, h2, m2, s2, ms2 = map(int, match.groups())
-    return ((h1 * 60 + m1) * 60 + s1) * 1000 + ms1, ((h2 * 60 + m2) * 60 + s2) * 1000 + ms2
-
-
-def shown(of: Sequence[Segment]) -> list[Segment]:
-    return [segment for segment in of if segment.text.split()]
-
-
-@given(segments)
-def test_srt_can_be_read_back(found: list[Segment]) -> None:
-    cues = [cue.split("\n") for cue in render_srt(found).split("\n\n") if cue]
-
-    assert [cue[0] for cue in cues] == [str(number) for number in range(1, len(shown(found)) + 1)]
-    for (_, clock, text), segment in zip(cues, shown(found), strict=True):
-        start_ms, end_ms = times(clock)
-        assert start_ms == pytest.approx(segment.start_s * 1000, abs=1)
-        assert end_ms > start_ms
-        assert "-->" not in text
-        assert text.strip()
-
-
-@given(segments)
-def test_vtt_can_be_read_back(found: list[Segment]) -> None:
-    header, *cues = render_vtt(found).removesuffix("\n\n").split("\n\n")
-
-    assert header == "WEBVTT"
-    for cue, segment in zip(cues, shown(found), strict=True):
-        clock, text = cue.split("\n")
-        start_ms, end_ms = times(clock)
-        assert end_ms > start_ms
-        assert not set("<>") & set(text)
-        plain = text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-        assert plain.split() == segment.text.split()

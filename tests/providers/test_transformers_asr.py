@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from llmux.config import Model
 from llmux.errors import InvalidRequest, LoadFailed
 from providers.audio import resample
-from providers.runtime import Samples, Segment, TranscriptionRuntime
-from providers.transformers_asr import TransformersTranscription, load, repetition, split_at_timestamps
+from providers.runtime import Samples, Segment, TranscriptionRuntime, Word
+from providers.transformers_asr import TransformersTranscription, later, load
 from tests import checkpoints
 
 MEETING = "The meeting in London has been moved to Monday morning."
@@ -40,11 +38,10 @@ async def heard(
     language: str | None = None,
     prompt: str | None = None,
     temperature: float = 0.0,
+    words: bool = False,
 ) -> list[Segment]:
-    return [
-        segment
-        async for segment in runtime.transcribe(samples, language=language, prompt=prompt, temperature=temperature)
-    ]
+    found = runtime.transcribe(samples, language=language, prompt=prompt, temperature=temperature, words=words)
+    return [segment async for segment in found]
 
 
 class Steps:
@@ -170,6 +167,56 @@ async def test_whisper_stops_within_a_step(whisper: TransformersTranscription, s
     assert steps.taken == 3
 
 
+async def test_words_have_their_times(whisper: TransformersTranscription, say: Any) -> None:
+    samples = say(MEETING)
+    [segment] = await heard(whisper, samples, language="en", words=True)
+
+    assert whisper.tells_words
+    assert "".join(word.text for word in segment.words) == segment.text
+    assert all(word.start_s < word.end_s for word in segment.words)
+    assert all(one.end_s <= other.start_s for one, other in pairwise(segment.words))
+    (london,) = [word for word in segment.words if "London" in word.text]
+    assert 0.8 < london.start_s < london.end_s < 1.6  # in the samples it is from 0.9 to 1.4
+    assert segment.words[-1].end_s <= len(samples) / 16_000
+
+
+async def test_several_recordings_are_heard_together_each_as_if_alone(
+    whisper: TransformersTranscription, say: Any
+) -> None:
+    said = [MEETING, "I gave the letter to Catherine on Monday.", "Nobody may ask me to do anything on Sunday."]
+    samples = [say(text) for text in said]
+
+    together = await asyncio.gather(*(heard(whisper, each, language="en") for each in samples))
+
+    assert "London" in together[0][0].text
+    assert "letter" in together[1][0].text
+    assert "Sunday" in together[2][0].text
+    assert together[1] == await heard(whisper, samples[1], language="en")
+
+
+async def test_who_leaves_a_batch_does_not_stop_the_others(
+    whisper: TransformersTranscription, say: Any, steps: Steps
+) -> None:
+    first = asyncio.create_task(heard(whisper, say("Good morning."), language="en"))
+    await steps.reached.wait()
+    staying = asyncio.create_task(heard(whisper, say(MEETING), language="en"))
+    leaving = asyncio.create_task(heard(whisper, say("Nobody may ask me anything."), language="en"))
+    steps.go_on.set()
+    await first
+    leaving.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    [segment] = await staying
+    assert "London" in segment.text
+
+
+def test_what_is_said_later_has_all_its_times_later() -> None:
+    segment = Segment(0.0, 2.0, " yes", "en", (Word(0.5, 1.0, " yes"),))
+
+    assert later(segment, 10.0) == Segment(10.0, 12.0, " yes", "en", (Word(10.5, 11.0, " yes"),))
+
+
 # Cohere: the real classes round random weights.
 
 
@@ -202,25 +249,33 @@ async def test_a_short_recording_is_one_segment(cohere: TransformersTranscriptio
     assert all(word.startswith("w") for word in segment.text.split())
 
 
-async def test_a_long_recording_is_cut_where_it_is_quiet(cohere: TransformersTranscription) -> None:
-    samples = noise(80)
-    samples[32 * 16_000 : 65 * 8_000] = 0
+async def test_a_longer_recording_is_heard_in_steps(cohere: TransformersTranscription) -> None:
+    segments = await heard(cohere, noise(70), language="de")
 
-    segments = await heard(cohere, samples)
-
-    assert len(segments) == 3
-    assert 31.9 <= segments[0].end_s <= 32.6
-    assert segments[0].start_s == 0.0
-    assert segments[-1].end_s == 80.0
-    assert [one.end_s for one in segments[:-1]] == [other.start_s for other in segments[1:]]
-    assert not segments[0].text.startswith(" ")
-    assert segments[1].text.startswith(" ")
+    assert [(segment.start_s, segment.end_s) for segment in segments] == [(0.0, 30.0), (30.0, 60.0), (60.0, 70.0)]
+    assert all(segment.text.startswith(" ") for segment in segments)
 
 
 async def test_languages_without_spaces_are_joined_without(cohere: TransformersTranscription) -> None:
-    segments = await heard(cohere, noise(40), language="ja")
+    [segment] = await heard(cohere, noise(3), language="ja")
 
-    assert not segments[1].text.startswith(" ")
+    assert not segment.text.startswith(" ")
+
+
+async def test_recordings_of_two_lengths_and_languages_are_heard_at_one_time(
+    cohere: TransformersTranscription,
+) -> None:
+    alone = [await heard(cohere, noise(length_s), language=language) for length_s, language in ((3, "de"), (5, "en"))]
+
+    together = await asyncio.gather(
+        *(heard(cohere, noise(length_s), language=language) for length_s, language in ((3, "de"), (5, "en"), (4, "de")))
+    )
+
+    assert together[:2] == alone
+
+
+async def test_cohere_tells_no_words(cohere: TransformersTranscription) -> None:
+    assert not cohere.tells_words
 
 
 async def test_the_default_language_serves_where_none_is_said(cohere: TransformersTranscription) -> None:
@@ -258,55 +313,3 @@ async def test_a_model_of_another_family_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(LoadFailed, match=r"whisper or cohere_asr.*'bert'"):
         await load(model(), tmp_path)
-
-
-# What Whisper's timestamps mean. Timestamps count from 1000 here: 1000 is 0 s, 1050 is 1 s.
-
-
-def test_segments_lie_between_timestamps() -> None:
-    segments, advance_s = split_at_timestamps([1000, 1, 2, 1050, 1050, 3, 1100], 1000, 30.0)
-
-    assert segments == [(0.0, 1.0, [1000, 1, 2, 1050]), (1.0, 2.0, [1050, 3, 1100])]
-    assert advance_s == 30.0
-
-
-def test_what_the_window_cut_off_is_heard_again() -> None:
-    segments, advance_s = split_at_timestamps([1000, 1, 1050, 1050, 2, 3], 1000, 30.0)
-
-    assert segments == [(0.0, 1.0, [1000, 1, 1050])]
-    assert advance_s == 1.0
-
-
-def test_a_window_that_ends_between_segments_is_taken_up_there() -> None:
-    segments, advance_s = split_at_timestamps([1000, 1, 1050, 1060, 2, 1100, 1100], 1000, 30.0)
-
-    assert segments == [(0.0, 1.0, [1000, 1, 1050]), (1.2, 2.0, [1060, 2, 1100])]
-    assert advance_s == 2.0
-
-
-def test_one_timestamp_alone_ends_the_only_segment() -> None:
-    assert split_at_timestamps([1000, 1, 2, 1050], 1000, 30.0) == ([(0.0, 1.0, [1000, 1, 2, 1050])], 30.0)
-
-
-def test_without_timestamps_the_window_is_one_segment() -> None:
-    assert split_at_timestamps([1, 2], 1000, 12.5) == ([(0.0, 12.5, [1, 2])], 12.5)
-
-
-def test_no_tokens_are_no_segment() -> None:
-    assert split_at_timestamps([], 1000, 30.0) == ([], 30.0)
-
-
-@given(st.lists(st.integers(0, 2500), max_size=40).map(lambda tokens: [min(token + 500, 2500) for token in tokens]))
-def test_whatever_is_said_time_moves_on_within_the_window(tokens: list[int]) -> None:
-    segments, advance_s = split_at_timestamps(tokens, 1000, 20.0)
-
-    assert 0 < advance_s <= 20.0
-    assert all(0 <= start_s <= 20.0 and 0 <= end_s <= 20.0 for start_s, end_s, _ in segments)
-    said = [token for _, _, part in segments for token in part]
-    assert said == tokens[: len(said)]
-
-
-def test_a_loop_is_repetitive_and_a_sentence_is_not() -> None:
-    assert repetition("the train " * 50) > 2.4
-    assert repetition(MEETING) < 2.4
-    assert repetition("") < 2.4

@@ -1,7 +1,8 @@
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
+from functools import partial
 
 import pytest
 
@@ -105,3 +106,72 @@ async def test_closing_the_worker_ends_its_thread() -> None:
     thread = await worker.run(lambda _: threading.current_thread())
     await worker.close()
     assert not thread.is_alive()
+
+
+async def test_turns_come_in_order_and_alternate_between_callers(worker: Worker) -> None:
+    made: list[str] = []
+    go_on = threading.Event()
+
+    def jobs(name: str) -> Iterator[Callable[[Cancelled], str]]:
+        def job(number: int, _: Cancelled) -> str:
+            assert go_on.wait(timeout=60)
+            made.append(f"{name}{number}")
+            return f"{name}{number}"
+
+        return (partial(job, number) for number in range(3))
+
+    async def read(name: str) -> list[str]:
+        return [item async for item in worker.turns(jobs(name))]
+
+    first, second = asyncio.create_task(read("a")), asyncio.create_task(read("b"))
+    await asyncio.sleep(0)  # both have queued their first
+    await asyncio.sleep(0)
+    go_on.set()
+
+    assert await first == ["a0", "a1", "a2"]
+    assert await second == ["b0", "b1", "b2"]
+    assert made == ["a0", "b0", "a1", "b1", "a2", "b2"]
+
+
+async def test_the_next_turn_is_taken_while_the_last_is_read(worker: Worker) -> None:
+    second_made = threading.Event()
+
+    async with aclosing(worker.turns([lambda _: None, lambda _: second_made.set()])) as items:
+        await anext(items)
+        assert await asyncio.to_thread(second_made.wait, 60)
+
+
+async def test_closing_turns_stops_the_one_under_way_before_the_close_returns(worker: Worker) -> None:
+    begun, stopped = threading.Event(), threading.Event()
+
+    def wait(cancelled: Cancelled) -> None:
+        begun.set()
+        assert cancelled.wait(timeout=60)
+        stopped.set()
+
+    async with aclosing(worker.turns([lambda _: None, wait])) as items:
+        await anext(items)
+        await asyncio.to_thread(begun.wait, 60)
+    assert stopped.is_set()
+
+
+async def test_a_turn_that_fails_is_the_last(worker: Worker) -> None:
+    def fail(_: Cancelled) -> int:
+        raise ValueError("no")
+
+    later = threading.Event()
+
+    def go_on(_: Cancelled) -> int:
+        later.set()
+        return 3
+
+    items = worker.turns([lambda _: 1, fail, go_on])
+    assert await anext(items) == 1
+    with pytest.raises(ValueError, match="no"):
+        await anext(items)
+    assert not later.is_set()
+
+
+async def test_no_jobs_are_no_turns(worker: Worker) -> None:
+    none: list[Callable[[Cancelled], int]] = []
+    assert [item async for item in worker.turns(none)] == []
