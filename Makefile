@@ -37,7 +37,7 @@ test-ui: models  ## drive the admin UI in Chromium, which root gets installed; A
 	@tests/system-packages chromium
 	@$(VENV)/python -m pytest tests/ui -m ui $(ARGS)
 
-test-openwebui: models  ## drive the real Open WebUI, by its API and in Chromium; 2.5 GB in the cache folder the first time
+test-openwebui: models  ## drive the real Open WebUI, by its API and in Chromium (2.3 GB in the cache folder); ARGS as for test-ui
 	@tests/system-packages chromium ffmpeg
 	@$(VENV)/python -m tests.clients.open_webui
 	@$(VENV)/python -m pytest tests/clients -m openwebui $(ARGS)

@@ -21,8 +21,7 @@ def settings(config: Config, connection: Connection, model: str, key: str) -> It
     yield f"in full   {connection.url}/audio/transcriptions, for clients that ask for the whole of it"
     yield f"key       {key}"
     yield f"model     {model}"
-    alias = next((alias for alias, name in config.aliases.items() if alias == HARD_CODED), None)
-    if alias is None:
+    if HARD_CODED not in config.aliases:
         yield ""
         yield f"Clients that insist on {HARD_CODED} need a line in {config.path.name}:"
         yield f"  router_settings: {{model_group_alias: {{{HARD_CODED}: {model}}}}}"

@@ -57,14 +57,8 @@ def test_a_command_of_llmux_does_what_it_says(command: str, tmp_path: Path, monk
     (tmp_path / "litellm_config.yaml").write_text((ROOT / "litellm_config.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(command, comments=True)[3:]
-    if arguments[0] in (
-        "serve",
-        "weights",
-        "status",
-        "keys",
-        "bench",
-        "acceptance",
-    ):  # these need a network or a gateway
+    needs_more = ("serve", "weights", "status", "keys", "bench", "acceptance", "connect")  # a network, a gateway, a key
+    if arguments[0] in needs_more:
         assert understood(arguments)
     else:
         result = CliRunner().invoke(main, arguments)

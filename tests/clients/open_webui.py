@@ -35,10 +35,12 @@ def install() -> None:
             print(f"tests: installing {lock.stem}", file=sys.stderr, flush=True)  # noqa: T201
             environment = installer_environment(os.environ)
             # Relocatable, because the folder gets its name when it is whole.
-            made = [uv, "venv", "--quiet", "--relocatable", "--python", sys.executable, folder / "environment"]
-            filled = [uv, "pip", "install", "--quiet", "--python", folder / "environment", "--no-deps"]
-            subprocess.run(made, check=True, env=environment)
-            subprocess.run([*filled, "--require-hashes", "-r", lock], check=True, env=environment)
+            python = folder / "environment"
+            for command in (
+                ("venv", "--relocatable", "--python", sys.executable, python),
+                ("pip", "install", "--python", python, "--no-deps", "--require-hashes", "-r", lock),
+            ):
+                subprocess.run([uv, "--quiet", *command], check=True, env=environment)
 
         kept(f"open-webui-{version}", make)
 

@@ -9,65 +9,13 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from click.testing import CliRunner
 
-from llmux.cli import main
 from llmux.cli_connect import TOKEN_VARIABLE
+from tests.clients.conftest import SENTENCE, connect, connected_environment
 from tests.clients.open_webui import VERSIONS, OpenWebUI
 from tests.gateway import Gateway
 
 pytestmark = pytest.mark.openwebui
-
-SENTENCE = "On Monday the train leaves London at noon."
-
-CONFIG = """\
-model_list:
-  - {{model_name: Small, litellm_params: {{model: llmux/small}}}}
-  - {{model_name: Other, litellm_params: {{model: llmux/other}}}}
-  - {{model_name: Ears, litellm_params: {{model: llmux/ears}}}}
-  - {{model_name: Voice, litellm_params: {{model: llmux/voice}}}}
-llmux:
-  budget: 900 MB  # one of the two that chat, and those for speech
-  models_dir: {models}
-  models:
-    small: &chat
-      {{task: llm, runtime: llama.cpp, weights: smollm2-135m, file: SmolLM2-135M-Instruct.Q4_1.gguf, context: 8192,
-        estimate: 400 MB}}
-    other: *chat
-    ears: {{task: asr, runtime: transformers, weights: whisper-base, estimate: 300 MB}}
-    voice: {{task: tts, runtime: hibari, estimate: 100 MB}}
-"""
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory, demo_models: Path) -> Path:
-    path = tmp_path_factory.mktemp("gateway") / "config.yaml"
-    path.write_text(CONFIG.format(models=demo_models))
-    return path
-
-
-@pytest.fixture(scope="module")
-def gateway(config: Path) -> Iterator[Gateway]:
-    gateway = Gateway(config)
-    yield gateway
-    gateway.stop()
-
-
-@pytest.fixture(scope="module")
-def recording(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recording") / "sentence.wav"
-    spoken = gateway.openai().audio.speech.create(
-        model="Voice", voice="default", input=SENTENCE, response_format="wav", extra_body={"seed": 1}
-    )
-    path.write_bytes(spoken.content)
-    return path
-
-
-def connect(config: Path, gateway: Gateway, *options: str) -> str:
-    told = ["connect", "open-webui", "--config", str(config), "--url", gateway.url, *options]
-    result = CliRunner().invoke(main, told)
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 @dataclass(frozen=True)
@@ -86,11 +34,7 @@ def set_up(
 ) -> Iterator[SetUp]:
     version, way = request.param
     folder = tmp_path_factory.mktemp(f"open-webui-{version}-{way}")
-    environment: dict[str, str] = {}
-    if way == "environment":
-        connect(config, gateway, "--write", str(folder / "open-webui.env"))
-        lines = (folder / "open-webui.env").read_text().splitlines()
-        environment = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    environment = connected_environment(config, gateway, folder) if way == "environment" else {}
     open_webui = OpenWebUI(version, folder, environment)
     token = open_webui.sign_up()
     if way == "api":
@@ -108,7 +52,8 @@ def test_it_lists_every_model(set_up: SetUp) -> None:
 
 
 def test_a_chat_is_streamed(set_up: SetUp) -> None:
-    body = {"model": "Small", "stream": True, "messages": [{"role": "user", "content": "Say hello."}]}
+    messages = [{"role": "user", "content": "Say hello."}]
+    body = {"model": "Small", "stream": True, "max_tokens": 32, "messages": messages}
     with (
         set_up.open_webui.http(set_up.token) as http,
         http.stream("POST", "/api/chat/completions", json=body) as answer,
@@ -147,11 +92,10 @@ def test_a_title_is_written_by_the_model_of_the_chat(set_up: SetUp, gateway: Gat
     assert gateway.vram()["models"]["small"]["state"] == "absent"
 
 
+@pytest.mark.parametrize("set_up", [(version, "api") for version in VERSIONS], indirect=True)
 def test_set_up_again_without_speech_it_keeps_its_other_connections(
     set_up: SetUp, config: Path, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if set_up.way != "api":
-        pytest.skip("its environment has been read by now")
     monkeypatch.setenv(TOKEN_VARIABLE, set_up.token)
     with set_up.open_webui.http(set_up.token) as http:
         before = http.get("/openai/config").json()

@@ -25,10 +25,8 @@ def configured(tmp_path: Path, views: str) -> Config:
         f"  - {{model_name: M{number}, litellm_params: {{model: llmux/m, view: {view}}}}}\n"
         for number, view in enumerate(views.split("; "))
     )
-    (tmp_path / "config.yaml").write_text(
-        f"model_list:\n{entries}"
-        "llmux: {models: {m: {task: llm, runtime: transformers, weights: m, estimate: 1 GB}}}"
-    )
+    model = "{task: llm, runtime: transformers, weights: m, estimate: 1 GB}"
+    (tmp_path / "config.yaml").write_text(f"model_list:\n{entries}llmux: {{models: {{m: {model}}}}}")
     return load_config(tmp_path / "config.yaml")
 
 
