@@ -3,6 +3,7 @@
 Importing this module imports LiteLLM, which reads `litellm_settings.ENVIRONMENT` then: set it before.
 """
 
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +16,8 @@ import httpx
 import litellm
 import yaml
 from litellm.proxy import proxy_server
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from hooks.admission import Admission
@@ -27,7 +30,7 @@ from llmux.administration import ADMINISTRATION, PAGES, SELF_SERVICE, Administra
 from llmux.answer import Answer
 from llmux.arbitration import arbiter_of
 from llmux.config import PROVIDER, Config
-from llmux.errors import LlmuxError
+from llmux.errors import InvalidRequest, LlmuxError
 from llmux.intake import Intake
 from llmux.keys import KeyFile
 from llmux.litellm_settings import litellm_config
@@ -85,6 +88,7 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     own = routes(arbiter, config, metrics, may_use, names, clips, started_s=int(time.time()))
     app.router.routes[:0] = [*own.routes, *performance_route(leased, config).routes]
     app.add_exception_handler(LlmuxError, tell)
+    app.add_exception_handler(json.JSONDecodeError, _unreadable)
     litellm.require_auth_for_metrics_endpoint = False  # our /metrics asks for any key, LiteLLM's for its admin's
     keys = _client_keys(app, master_key, config.state_dir) if has_database else _nothing
     app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s, keys)
@@ -94,6 +98,11 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
         inner = Administration(inner, key_of)
         opened = (*opened, *PAGES, *SELF_SERVICE, *ADMINISTRATION)
     return Gateway(Answer(Surface(inner, opened=opened)), arbiter.close)
+
+
+async def _unreadable(request: Request, error: Exception) -> Response:
+    """LiteLLM reads one field of a form as JSON, before it looks at the key, and handles no fault of it."""
+    return await tell(request, InvalidRequest("metadata must be an object, written as JSON", param="metadata"))
 
 
 Preparation = Callable[[], Awaitable[None]]

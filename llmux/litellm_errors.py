@@ -97,6 +97,10 @@ _RULES: Sequence[tuple[str, Callable[[re.Match[str]], LlmuxError]]] = (
         lambda _: DatabaseUnavailable("the gateway cannot reach the database that its keys live in; try again shortly"),
     ),
     (
+        r"500 bad_request_error: Invalid type for '(?P<name>\w+)': expected an object",  # as a form's routes have it
+        lambda said: InvalidRequest(f"{said['name']} must be an object", param=said["name"]),
+    ),
+    (
         r"\d+ internal_server_error: .*LiteLLM Enterprise",
         lambda _: InvalidRequest("this is a part of LiteLLM Enterprise, which llmux is without"),
     ),

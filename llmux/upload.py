@@ -10,8 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _ROUTE = "/v1/audio/transcriptions"
 _FILE = re.compile(rb'\r\ncontent-disposition:[^\r\n]*[;\s]name="?file"?(?=[;\s])[^\r\n]*(?=\r\n)', re.IGNORECASE)
-_NAMED = re.compile(rb'filename\*?=("[^"]|[^"\s;])', re.IGNORECASE)
-_NO_NAME = re.compile(rb'\s*;\s*filename="?"?', re.IGNORECASE)
+_NAMED = re.compile(rb'filename=("[^"]|[^"\s;])', re.IGNORECASE)
+_NO_NAME = re.compile(rb'\s*;\s*filename(?:\*=[^;\r\n]*|="?"?)', re.IGNORECASE)
+"""An empty one, or one that is written in a way which is not for forms (RFC 7578, section 4.2)."""
 _LONGEST_HEADER = 512
 
 

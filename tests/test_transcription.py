@@ -248,8 +248,9 @@ def multipart(sound: bytes, header: str) -> tuple[bytes, dict[str, str]]:
         'Content-Disposition: form-data; name="file"; filename="x.png"\r\nContent-Type: image/png',
         'Content-Disposition: form-data; name="file"; filename=""\r\nContent-Type: audio/mpeg',
         'content-disposition: form-data; name="file"',
+        "Content-Disposition: form-data; name=\"file\"; filename*=UTF-8''x.mp3",
     ],
-    ids=["no type", "any type", "a wrong type", "an empty name", "no name"],
+    ids=["no type", "any type", "a wrong type", "an empty name", "no name", "another kind of name"],
 )
 def test_a_part_is_a_file_however_it_is_labelled(client: httpx.Client, speech: Samples, header: str) -> None:
     body, headers = multipart(recording(speech, "mp3", "libmp3lame", 44_100), header)
@@ -297,6 +298,11 @@ def test_a_second_file_and_fields_that_nobody_knows_do_no_harm(client: httpx.Cli
 def test_what_is_no_recording_is_a_400_that_says_so(client: httpx.Client, sound: bytes, says: str) -> None:
     assert says in refused(heard(client, sound))
     assert says in refused(heard(client, sound, stream="true"))
+
+
+@pytest.mark.parametrize("metadata", ["{", "[1]"])
+def test_metadata_that_are_no_object_are_a_400(client: httpx.Client, speech: Samples, metadata: str) -> None:
+    assert "metadata must be an object" in refused(heard(client, recording(speech), metadata=metadata))
 
 
 def test_a_form_without_a_file_is_a_400(client: httpx.Client) -> None:

@@ -53,7 +53,7 @@ async def test_a_file_without_a_name_gets_one_however_the_form_is_cut(cuts: list
     [
         UNNAMED + b'; filename="a.wav"',
         b'content-disposition: form-data; filename=a.wav; name="file"',
-        UNNAMED + b"; filename*=UTF-8''a.wav",
+        UNNAMED + b"; filename=a.wav; filename*=UTF-8''a.wav",
         b'Content-Disposition: form-data; name="file_format"',
     ],
 )
@@ -65,8 +65,9 @@ async def test_other_routes_pass_as_they_are() -> None:
     assert await arrived(FORM % UNNAMED, [], path="/v1/chat/completions") == FORM % UNNAMED
 
 
-def test_an_empty_name_is_replaced() -> None:
-    assert named(UNNAMED + b'; filename=""') == UNNAMED + b'; filename="recording"'
+@pytest.mark.parametrize("name", [b'filename=""', b"filename*=UTF-8''a.wav"])
+def test_a_name_that_is_none_in_a_form_is_replaced(name: bytes) -> None:
+    assert named(UNNAMED + b"; " + name) == UNNAMED + b'; filename="recording"'
 
 
 async def test_what_a_recording_holds_is_not_touched_once_the_file_has_begun() -> None:
