@@ -1,19 +1,18 @@
 """What vram/prediction.py says of a load, against what the libraries then hold, for models that they really load."""
 
 import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import llama_cpp.llama_cpp as llama
 import pytest
 import torch
-from transformers import DynamicCache
 
 from llmux.config import Model
 from providers import llamacpp, mxfp4, transformers_chat
 from tests import checkpoints
+from tests.stepping import begin, engine_of
 from vram.headers import read_gguf
 from vram.model import Files
 from vram.prediction import Prediction, predict
@@ -39,12 +38,15 @@ async def test_transformers_holds_the_weights_and_caches_that_were_predicted(
     prediction = predicted(
         Files("transformers", (tmp_path / "model.safetensors",), tmp_path / "config.json", context=500)
     )
-    loaded = await transformers_chat.load(CHAT.model_copy(update={"capabilities": ("vision",)}), tmp_path)
+    loaded = await transformers_chat.load(
+        CHAT.model_copy(update={"capabilities": ("vision",), "context": 500}), tmp_path
+    )
     try:
-        cache = DynamicCache(config=loaded._model.config)
-        loaded._prefill([1] * 500, None, cache, threading.Event())
-        assert prediction.weights_bytes == sum(map(size_of, loaded._model.parameters()))
-        held = sum(map(size_of, tensors_in([vars(layer) for layer in cache.layers])))
+        engine = engine_of(loaded)
+        full = begin(engine, "x" * 499)
+        assert full.computed == 499
+        assert prediction.weights_bytes == sum(map(size_of, engine._model.parameters()))
+        held = engine._slots.bytes
     finally:
         await loaded.close()
     token_bytes = 2 * 1 * 32 * 2
@@ -88,12 +90,3 @@ async def test_llama_cpp_holds_the_weights_and_caches_that_were_predicted(
 
 def size_of(tensor: torch.Tensor) -> int:
     return int(tensor.numel() * tensor.element_size())
-
-
-def tensors_in(value: object) -> Iterator[torch.Tensor]:
-    """What is in it, but for single numbers."""
-    if isinstance(value, torch.Tensor):
-        yield from [value] if value.numel() > 1 else []
-    elif isinstance(value, (dict, list)):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from tensors_in(each)
