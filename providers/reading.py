@@ -142,7 +142,7 @@ def _figures(written: str, language: str) -> str:
     if value is None:
         return ", ".join(_figures(part, language) for part in re.split(r"\D", digits))
     if isinstance(value, int) and (len(digits) > _LONGEST_NUMBER or (digits[0] == "0" and len(digits) > 1)):
-        said = " ".join(_number(int(digit), language) or digit for digit in digits)
+        said = " ".join(_number(int(digit), language) or digit for digit in re.findall(r"\d", digits))
     elif language == "en" and re.fullmatch(r"1[1-9]\d\d|20\d\d", digits):
         said = _number(value, language, to="year")
     else:
@@ -183,7 +183,7 @@ def _number(value: float, language: str, **how: Any) -> str:
         if how.get("to") == "currency":
             value = float(value)  # a whole number would be taken for cents
         return convert(value, lang=language, **how)
-    except (NotImplementedError, KeyError, OverflowError, TypeError, ValueError):
+    except (NotImplementedError, ArithmeticError, LookupError, TypeError, ValueError):
         return ""
 
 

@@ -99,6 +99,11 @@ async def test_what_cannot_be_pronounced_is_a_short_silence(speech: HibariSpeech
     assert not silence.any()
 
 
+@pytest.mark.parametrize("number", ["7" * 400, "$" + "7" * 50, "٣" * 40, "7,777" * 20 + "%", "7" * 40 + "th"])
+async def test_a_number_beyond_all_words_is_said_digit_by_digit(speech: HibariSpeech, number: str) -> None:
+    assert len(await spoken(speech, number)) > 5 * 24_000
+
+
 async def test_a_long_sentence_without_a_comma_is_spoken_in_parts(speech: HibariSpeech) -> None:
     parts = await pieces(speech, "alpha beta gamma delta " * 40)
 

@@ -98,6 +98,8 @@ def test_numbers_and_signs_are_written_out(written: str, read: str) -> None:
         ("fr", "3,5", "trois virgule cinq"),
         ("es", "21", "veintiuno"),
         ("zh", "123 元", "123 元"),
+        ("nl", "0.000", "nul nul nul nul"),
+        ("no", "9" * 40 + " €", " ".join(["ni"] * 40) + " €"),
     ],
 )
 def test_each_language_says_its_own_numbers(language: str, written: str, read: str) -> None:
@@ -107,3 +109,15 @@ def test_each_language_says_its_own_numbers(language: str, written: str, read: s
 @given(st.text(max_size=300), st.sampled_from(["en", "de", "fr", "es", "it", "ko", "ar", "tr", "zh"]))
 def test_no_text_is_too_strange(text: str, language: str) -> None:
     assert "\x00" not in said(text, language)
+
+
+STRANGE = st.lists(
+    st.sampled_from(
+        [*"0123456789", *".,:/-%$€'#&+= \n*_`|<>", "000", "th", "http://", "](", "![", "```\n", "> ", "٣", "²"]
+    )
+)
+
+
+@given(STRANGE, st.sampled_from(["en", "de", "it", "nl", "no", "sv", "pl", "ja"]))
+def test_no_number_is_too_strange(parts: list[str], language: str) -> None:
+    said("".join(parts), language)
