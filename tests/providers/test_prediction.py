@@ -1,19 +1,18 @@
 """What vram/prediction.py says of a load, against what the libraries then hold, for models that they really load."""
 
 import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import llama_cpp.llama_cpp as llama
 import pytest
 import torch
-from transformers import DynamicCache
 
 from llmux.config import Model
 from providers import llamacpp, mxfp4, transformers_chat
 from tests import checkpoints
+from tests.stepping import begin, engine_of
 from vram.headers import read_gguf
 from vram.model import Files
 from vram.prediction import Prediction, predict
@@ -37,18 +36,21 @@ async def test_transformers_holds_the_weights_and_caches_that_were_predicted(
 ) -> None:
     write(tmp_path)
     prediction = predicted(
-        Files("transformers", (tmp_path / "model.safetensors",), tmp_path / "config.json", context=500)
+        Files("transformers", (tmp_path / "model.safetensors",), tmp_path / "config.json", context=500, sequences=3)
     )
-    loaded = await transformers_chat.load(CHAT.model_copy(update={"capabilities": ("vision",)}), tmp_path)
+    wanted = {"capabilities": ("vision",), "context": 500, "max_concurrency": 3}
+    loaded = await transformers_chat.load(CHAT.model_copy(update=wanted), tmp_path)
     try:
-        cache = DynamicCache(config=loaded._model.config)
-        loaded._prefill([1] * 500, None, cache, threading.Event())
-        assert prediction.weights_bytes == sum(map(size_of, loaded._model.parameters()))
-        held = sum(map(size_of, tensors_in([vars(layer) for layer in cache.layers])))
+        engine = engine_of(loaded)
+        assert prediction.weights_bytes == sum(map(size_of, engine._model.parameters()))
+        sequences = [begin(engine, letter * 499) for letter in "abc"]
+        engine.step([(sequence, 1) for sequence in sequences])
+        assert prediction.cache_bytes == engine._slots.bytes
+        for sequence in sequences:
+            engine.remove(sequence)
+        assert engine._slots.bytes == 0
     finally:
         await loaded.close()
-    token_bytes = 2 * 1 * 32 * 2
-    assert 0 <= prediction.cache_bytes - held <= token_bytes, "a sliding window keeps one token less than it is wide"
 
 
 async def test_packed_weights_are_predicted_packed(tmp_path: Path) -> None:
@@ -88,12 +90,3 @@ async def test_llama_cpp_holds_the_weights_and_caches_that_were_predicted(
 
 def size_of(tensor: torch.Tensor) -> int:
     return int(tensor.numel() * tensor.element_size())
-
-
-def tensors_in(value: object) -> Iterator[torch.Tensor]:
-    """What is in it, but for single numbers."""
-    if isinstance(value, torch.Tensor):
-        yield from [value] if value.numel() > 1 else []
-    elif isinstance(value, (dict, list)):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from tensors_in(each)
