@@ -9,9 +9,10 @@ import pytest_asyncio
 
 from llmux.errors import ContextLengthExceeded, InvalidRequest
 from providers import transformers_chat
+from providers.runtime import Image
 from providers.torch_engine import STEP_TOKENS, Request
 from providers.transformers_chat import TransformersChat
-from providers.vision import Vision
+from providers.vision import Seen
 from tests.pictures import picture
 from tests.qwen import GREEDY, SEEN, answer, asked, safetensors, text
 from tests.stepping import engine_of, tokens_of
@@ -26,10 +27,10 @@ async def runtime(qwen: Path) -> AsyncIterator[TransformersChat]:
     await loaded.close()
 
 
-def eyes(runtime: TransformersChat) -> Vision:
+def see(runtime: TransformersChat, image: Image) -> Seen:
     vision = engine_of(runtime)._vision
     assert vision is not None
-    return vision
+    return vision.see(tokens_of(runtime, SEEN), [image])
 
 
 async def test_each_image_stands_where_the_prompt_names_it(runtime: TransformersChat) -> None:
@@ -40,7 +41,7 @@ async def test_each_image_stands_where_the_prompt_names_it(runtime: Transformers
 
 
 async def test_a_large_image_is_made_smaller_as_llama_cpp_does(runtime: TransformersChat) -> None:
-    seen = eyes(runtime).see(tokens_of(runtime, SEEN), [picture(0, 4000, 3000)])
+    seen = see(runtime, picture(0, 4000, 3000))
     assert 3900 < len(seen.tokens) <= 4096 + 2
 
 
@@ -56,7 +57,7 @@ async def test_a_prompt_that_does_not_name_each_image_is_refused(runtime: Transf
 
 
 async def test_an_image_three_pixels_high_is_no_image_of_three_channels(runtime: TransformersChat) -> None:
-    wide, high = (eyes(runtime).see(tokens_of(runtime, SEEN), [picture(0, *size)]) for size in ((3, 300), (300, 3)))
+    wide, high = (see(runtime, picture(0, *size)) for size in ((3, 300), (300, 3)))
     assert [grid.tolist() for grid in wide.grids] == [[1, *reversed(grid.tolist()[1:])] for grid in high.grids]
 
 
@@ -72,12 +73,12 @@ async def test_a_request_that_is_gone_looks_at_no_further_image(
     engine = engine_of(runtime)
     look = engine._model.get_image_features
 
-    def watched(pixels: Any, grid: Any) -> Any:
+    def counted(pixels: Any, grid: Any) -> Any:
         looked.append(grid)
         return look(pixels, grid)
 
-    monkeypatch.setattr(engine._model, "get_image_features", watched)
-    sequence = engine.add(Request(asked(SEEN * 2), GREEDY, [picture(0)] * 2))
-    assert engine.step([(sequence, STEP_TOKENS)]) == {}
+    monkeypatch.setattr(engine._model, "get_image_features", counted)
+    sequence = engine.add(Request(asked(SEEN * 2), GREEDY, [picture(0, 64, 64), picture(1, 64, 64)]))
+    engine.step([(sequence, STEP_TOKENS)])
     engine.remove(sequence)
     assert len(looked) == 1
