@@ -122,24 +122,20 @@ class _Answer:
 
     async def send(self, message: Message) -> None:
         """What LiteLLM sends."""
-        if self._is_early(message):
-            self._held.append(message)
+        if self._over:
             return
+        if self._request.silent and (self._held or message.get("status", 400) < 400):
+            if (error := self._request.error) is not None:
+                self._over = True
+                await self._pass({"type": "http.response.start", "status": error.status_code, "headers": []})
+                await self._pass({"type": "http.response.body", "body": json.dumps(error.body()).encode()})
+                return
+            if message["type"] == "http.response.start" or message.get("more_body"):
+                self._held.append(message)
+                return
         held, self._held = self._held, []
-        if held and (error := self._request.error) is not None:
-            await self._pass({"type": "http.response.start", "status": error.status_code, "headers": []})
-            await self._pass({"type": "http.response.body", "body": json.dumps(error.body()).encode()})
-            self._over = True
         for each in (*held, message):
-            if not self._over:
-                await self._pass(each)
-
-    def _is_early(self, message: Message) -> bool:
-        if not self._request.silent or self._request.error is not None or self._over:
-            return False
-        if message["type"] == "http.response.start":
-            return bool(message["status"] < 400)
-        return bool(self._held) and bool(message.get("more_body"))
+            await self._pass(each)
 
     async def _pass(self, message: Message) -> None:
         if message["type"] == "http.response.start":

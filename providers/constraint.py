@@ -12,7 +12,7 @@ import llguidance
 import numpy as np
 import numpy.typing as npt
 
-from llmux.errors import InvalidRequest, LlmuxError
+from llmux.errors import InvalidRequest
 from providers.runtime import TokenLogprob
 
 _WHITE_SPACE = {"whitespace_pattern": "( |\n[ \t]{0,32})"}
@@ -103,7 +103,10 @@ class Matcher:
             raise InvalidRequest(f"the answer cannot be held to this: {_reason(self._matcher.get_error())}")
 
     def allowed(self) -> npt.NDArray[np.bool_]:
-        """Which tokens may follow, shape (vocabulary,). Once the answer is whole, those that end it."""
+        """Which tokens may follow, shape (vocabulary,). Once the answer is whole, those that end it.
+
+        Raises InvalidRequest where the grammar turns out to be too complex.
+        """
         biases = np.frombuffer(self._matcher.compute_logit_bias(), np.uint8)
         self._check()
         return biases.astype(np.bool_)
@@ -120,7 +123,7 @@ class Matcher:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise LlmuxError(f"the answer could not be held to its grammar: {_reason(self._matcher.get_error())}")
+            raise InvalidRequest(f"the answer could not be held to its form: {_reason(self._matcher.get_error())}")
 
 
 def json_rule(schema: Mapping[str, Any]) -> str:

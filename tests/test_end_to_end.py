@@ -8,8 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import pytest
 import soundfile
 
 from llmux.keys import KeyFile
-from tests.gateway import MASTER_KEY, ROOT, Gateway
+from tests.gateway import MASTER_KEY, ROOT, Gateway, eventually
 
 SENTENCE = "On Monday the train leaves London at noon."
 
@@ -85,13 +84,6 @@ def spoken(client: openai.OpenAI) -> bytes:
     return client.audio.speech.create(
         model="Voice", voice="default", input=SENTENCE, response_format="wav", extra_body={"seed": 1}
     ).content
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 30) -> None:
-    """Asks again until it holds: what a client sees of another process's state has no other signal."""
-    end = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < end, "it never came to hold"
 
 
 def nothing_held(gateway: Gateway) -> bool:

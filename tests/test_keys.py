@@ -4,7 +4,6 @@ import hashlib
 import os
 import secrets
 import signal
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,7 +15,7 @@ import openai
 import pytest
 
 from database.postmaster import PidFile, processes_in
-from tests.gateway import MASTER_KEY, ROOT, Gateway
+from tests.gateway import MASTER_KEY, ROOT, Gateway, eventually
 
 CONFIG = """\
 model_list:
@@ -148,14 +147,6 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
     for private in ("sk-", "LiteLLM", "litellm", "Table", "Traceback", str(ROOT), "/tmp", "postgres"):
         assert private not in answer.text
     return answer.status_code, str(error["code"])
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 30) -> None:
-    """Asks again until it holds: what a client sees of another process's state has no other signal."""
-    end = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < end, "it never came to hold"
-        time.sleep(0.05)
 
 
 # Which models

@@ -19,8 +19,8 @@ from llmux.keys import KeyFile
 from providers.audio import resample
 from providers.runtime import Samples
 from tests import checkpoints
-from tests.gateway import Gateway
-from tests.test_end_to_end import eventually, nothing_held
+from tests.gateway import Gateway, eventually
+from tests.test_end_to_end import nothing_held
 
 CONFIG = """\
 model_list:

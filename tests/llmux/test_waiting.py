@@ -65,6 +65,8 @@ class Model:
         request.on_lease(lambda: self.wait, self._give_back)
         try:
             while (message := await self._answer.get()) is not None:
+                request.error = message.pop("noted", request.error)
+                request.silent = message.pop("silent", request.silent)
                 await send(message)
         except asyncio.CancelledError:
             self.left = True
@@ -76,9 +78,8 @@ class Model:
     def answers(self, status: int, *bodies: bytes, noted: LlmuxError | None = None) -> None:
         self.wait = None
         kind = b"text/event-stream" if status == 200 else b"application/json"
-        self._answer.put_nowait(
-            {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), (b"x-own", b"1")]}
-        )
+        headers = [(b"content-type", kind), (b"x-own", b"1")]
+        self._answer.put_nowait({"type": "http.response.start", "status": status, "headers": headers, "noted": noted})
         for body in bodies:
             self._answer.put_nowait({"type": "http.response.body", "body": body, "more_body": True})
         self._answer.put_nowait({"type": "http.response.body", "body": b""})
@@ -240,15 +241,6 @@ class Hasty(Model):
         self._answer.put_nowait({"type": "http.response.start", "status": 200, "headers": headers})
         self.says(b"event: message_start\n\n")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def sent(message: Message) -> None:
-            if (noted := message.pop("noted", None)) is not None:
-                current().error = noted
-            current().silent = message.pop("silent", current().silent)
-            await send(message)
-
-        await super().__call__(scope, receive, sent)
-
     def says(self, body: bytes, **more: Any) -> None:
         self._answer.put_nowait({"type": "http.response.body", "body": body, "more_body": True, **more})
 
@@ -284,6 +276,15 @@ async def test_an_error_before_the_model_says_a_word_keeps_its_status(ask: Ask, 
     assert client.status == 503
     assert (b"Retry-After", b"7") in client.messages[0]["headers"]
     assert json.loads(client.body) == FULL.body()
+
+
+async def test_an_error_before_litellm_begins_keeps_its_status_too(ask: Ask, clock: Clock) -> None:
+    model = Model()
+    model.silent = True
+    client = await ask(model)
+    model.answers(200, b"event: error\n\n", noted=FULL)
+    await client.request
+    assert (client.status, json.loads(client.body)) == (503, FULL.body())
 
 
 async def test_comments_are_made_while_litellm_has_begun_already(ask: Ask, clock: Clock) -> None:
