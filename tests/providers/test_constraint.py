@@ -67,9 +67,8 @@ def test_a_token_that_was_not_allowed_is_an_error(words: Vocabulary) -> None:
 
 def test_a_grammar_that_turns_out_too_complex_is_no_fault_of_the_gateways(words: Vocabulary) -> None:
     matcher = words.matcher(f"start: {json_rule({'properties': {f'p{number}': {} for number in range(1500)}})}")
-    matcher.accept(tokens_of("{")[0])
     with pytest.raises(InvalidRequest, match="could not be held"):
-        matcher.allowed()
+        matcher.accept(tokens_of("{")[0])
 
 
 def test_a_grammar_that_is_none_is_refused(words: Vocabulary) -> None:
@@ -133,11 +132,6 @@ def test_what_can_be_held(schema: dict[str, Any]) -> None:
         ({"type": "string", "pattern": "(?=a)b"}, "schema", "look-around"),
         ({"type": "object", "properties": {"a": {"$ref": "https://example.org/x"}}}, "schema.properties.a", "example"),
         ({"type": "text"}, "schema", "text"),
-        (
-            {"type": "object", "properties": {f"p{number}": {"type": "null"} for number in range(1500)}},
-            "schema",
-            "items",
-        ),
         ({"type": "object", "properties": 3}, "schema", "properties"),
         ({"type": "object", "x-guidance": {"lenient": True}, "not": {}}, "schema", "not"),
     ],
