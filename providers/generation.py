@@ -91,7 +91,7 @@ async def _interleaved(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGener
     try:
         while awaited:
             done, _ = await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
+            for task in [task for task in awaited if task in done]:
                 stream = awaited.pop(task)
                 try:
                     item = task.result()
