@@ -3,11 +3,16 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from llmux.litellm_settings import ENVIRONMENT
 
 os.environ.update(ENVIRONMENT)  # before anything imports LiteLLM
+
+# A machine that is busy is not wrong: how long things take is measured in bench/.
+hypothesis.settings.register_profile("llmux", deadline=None)
+hypothesis.settings.load_profile("llmux")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -57,6 +57,7 @@ class Chat:
 class Ears:
     sample_rate = 16_000
     languages: Sequence[str] = ("en",)
+    tells_words = False
 
     def __init__(self) -> None:
         self.heard_s: list[float] = []
