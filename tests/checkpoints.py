@@ -273,7 +273,9 @@ COHERE_LANGUAGES = ("ar", "de", "el", "en", "es", "fr", "it", "ja", "ko", "nl", 
 
 
 def write_cohere(folder: Path) -> None:
-    """Cohere's speech recognition. It speaks in words, and does not end by itself."""
+    """Cohere's speech recognition. It speaks in words, which depend on sound and language, and does not end by
+    itself.
+    """
     special = [
         "<unk>",
         "<pad>",
@@ -311,6 +313,9 @@ def write_cohere(folder: Path) -> None:
     )
     torch.manual_seed(1)
     network = CohereAsrForConditionalGeneration(config)
+    for weights in network.parameters():
+        if weights.dim() > 1:
+            weights.data *= 30.0  # or every sound would give the same words
     network.proj_out.bias.data[: len(special) + 1] = -100.0
     network.save_pretrained(folder)
     CohereAsrProcessor(CohereAsrFeatureExtractor(feature_size=16), tokenizer).save_pretrained(folder)

@@ -16,8 +16,8 @@ def cohere(tmp_path_factory: pytest.TempPathFactory) -> Cohere:
     return Cohere(folder)
 
 
-def row(seconds: float, language: str = "en", temperature: float = 0.0) -> Row[Sound]:
-    samples = np.random.default_rng(0).normal(scale=0.1, size=int(seconds * 16_000)).astype(np.float32)
+def row(seconds: float, language: str = "en", temperature: float = 0.0, *, seed: int = 0) -> Row[Sound]:
+    samples = np.random.default_rng(seed).normal(scale=0.1, size=int(seconds * 16_000)).astype(np.float32)
     return Row(Sound(samples, language, None, temperature, words=False))
 
 
@@ -38,6 +38,15 @@ def test_each_sound_of_a_batch_is_one_segment_as_long_as_it_is(cohere: Cohere) -
     assert [(found.taken, len(found.segments)) for found in heard] == [(48_000, 1), (80_000, 1)]
     assert [found.segments[0].end_s for found in heard] == [3.0, 5.0]
     assert heard[0] == cohere.hear([row(3)])[0]
+
+
+def test_each_sound_of_a_batch_is_heard_as_if_it_were_alone(cohere: Cohere) -> None:
+    seconds = (3, 1, 5, 2, 4, 0.5, 1, 3)
+    alone = [cohere.hear([row(length, seed=seed)])[0] for seed, length in enumerate(seconds)]
+
+    assert cohere.hear([row(length, seed=seed) for seed, length in enumerate(seconds)]) == alone
+    assert len({found.segments[0].text for found in alone}) > 4
+    assert alone[0].segments[0].text != cohere.hear([row(3, "de")])[0].segments[0].text
 
 
 def test_whoever_left_a_batch_is_not_decoded_for(cohere: Cohere) -> None:
