@@ -115,7 +115,7 @@ def of_litellm(status: int, body: bytes) -> LlmuxError | None:
 
 
 def meaning(status: int | str, kind: str | None, message: str) -> LlmuxError | None:
-    """The error that LiteLLM means by a status, a type of its own and a message; None for one that may be told as it is."""
+    """The error that LiteLLM means by a status, a type and a message; None for one that may be told as it is."""
     said = f"{status} {kind}: {message.removeprefix('litellm.RateLimitError: ')}"
     for beginning, error in _RULES:
         if found := re.match(beginning, said, re.DOTALL):
