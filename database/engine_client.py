@@ -17,16 +17,22 @@ from typing import Any
 import httpx
 from prisma._constants import DEFAULT_CONNECT_TIMEOUT
 from prisma.engine.http import HTTPEngine
-from prisma.errors import DataError, TransactionError
+from prisma.errors import DataError, FieldNotFoundError, TransactionError
 
 __all__ = ("QueryEngine",)
 
 UNREACHABLE, CLOSED = "P1001", "P1017"
 """Prisma's codes for a database that could not be asked, and for one that went away without an answer."""
 
+_UNKNOWN_FIELD = ("UnknownArgument", "UnknownInputField", "UnknownSelectionField")
+"""Kinds of P2009 that are about the query. prisma takes the others for these, too: a value that its column cannot hold.
+
+Of those LiteLLM drops the one row that has it; after an unknown field it would try to write all rows again, for ever.
+"""
+
 
 @contextmanager
-def _outages(*, undone: bool) -> Iterator[None]:
+def _errors(*, undone: bool) -> Iterator[None]:
     """undone: whether what got no answer has come to nothing, as all of a transaction before its commit has"""
     unanswered = httpx.ConnectError if undone else httpx.ReadError
     try:
@@ -35,6 +41,10 @@ def _outages(*, undone: bool) -> Iterator[None]:
         raise unanswered("the query engine ended: connection closed") from error
     except httpx.TimeoutException as error:  # whose own words are none
         raise type(error)("The database did not answer in time") from error
+    except FieldNotFoundError as error:
+        if (error.meta or {}).get("kind") in _UNKNOWN_FIELD:
+            raise
+        raise DataError(error.data) from error
     except DataError as error:
         if error.code == UNREACHABLE:
             raise httpx.ConnectError(str(error)) from error
@@ -58,16 +68,16 @@ class QueryEngine(HTTPEngine):
 
     async def query(self, content: str, *, tx_id: str | None) -> Any:
         headers = {} if tx_id is None else {"X-transaction-id": tx_id}
-        with _outages(undone=tx_id is not None):
+        with _errors(undone=tx_id is not None):
             return await self.request("POST", "/", content=content, headers=headers)
 
     async def start_transaction(self, *, content: str) -> str:
-        with _outages(undone=True):
+        with _errors(undone=True):
             started = await self.request("POST", "/transaction/start", content=content)
         return str(started["id"])
 
     async def commit_transaction(self, tx_id: str) -> None:
-        with _outages(undone=False):
+        with _errors(undone=False):
             await self.request("POST", f"/transaction/{tx_id}/commit")
 
     async def rollback_transaction(self, tx_id: str) -> None:

@@ -12,6 +12,7 @@ from litellm.proxy._types import UserAPIKeyAuth
 
 from hooks.body import refuse_malformed
 from hooks.form import complete
+from hooks.overrides import refuse_overrides
 from hooks.permission import Permission
 from hooks.tool_choice import narrow
 from llmux.config import Config, Task
@@ -36,43 +37,6 @@ TASK_OF_CALL: Mapping[str, Task] = {
 
 _TASK_NAMES: Mapping[Task, str] = {"llm": "chat", "asr": "transcription", "tts": "speech"}
 
-OVERRIDES = frozenset(
-    {
-        "api_base",
-        "api_key",
-        "api_version",
-        "base_url",
-        "cache",
-        "caching",
-        "client",
-        "content_policy_fallbacks",
-        "context_window_fallbacks",
-        "custom_llm_provider",
-        "deployment_id",
-        "extra_headers",
-        "fallbacks",
-        "force_timeout",
-        "litellm_params",
-        "max_retries",
-        "mock_response",
-        "mock_testing_content_policy_fallbacks",
-        "mock_testing_context_fallbacks",
-        "mock_testing_fallbacks",
-        "mock_timeout",
-        "mock_tool_calls",
-        "model_list",
-        "no-log",
-        "num_retries",
-        "retry_policy",
-        "specific_deployment",
-        "stream_timeout",
-        "timeout",
-        "view",
-    }
-)
-"""What LiteLLM would let a client decide, and what only the configuration may: where a request goes,
-how often, and whether it is paid for and logged."""
-
 
 class Admission(CustomLogger):
     """LiteLLM's pre-call hook.
@@ -94,6 +58,8 @@ class Admission(CustomLogger):
         self, user_api_key_dict: UserAPIKeyAuth, cache: object, data: dict[str, Any], call_type: str
     ) -> dict[str, Any]:
         with errors_noted():
+            if (problem := current().problem) is not None:
+                raise problem
             if TASK_OF_CALL.get(call_type) == "asr":
                 complete(data)
             refuse_overrides(data)
@@ -127,10 +93,3 @@ class Admission(CustomLogger):
         refused = self._arbiter.refusal(virtual.physical)
         if refused is not None:
             raise of_refusal(refused)
-
-
-def refuse_overrides(data: Mapping[str, Any]) -> None:
-    """Raises InvalidRequest for what a client may not decide."""
-    sent = sorted(OVERRIDES.intersection(data))
-    if sent:
-        raise InvalidRequest(f"{sent[0]} is decided by the gateway's configuration; leave it out", param=sent[0])

@@ -4,6 +4,7 @@ from collections.abc import MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from litellm.types.utils import all_litellm_params
 from starlette.datastructures import UploadFile
 
 from llmux.errors import InvalidRequest
@@ -11,15 +12,33 @@ from llmux.errors import InvalidRequest
 _FIELDS = frozenset(
     {"language", "model", "prompt", "response_format", "stream", "task", "temperature", "timestamp_granularities"}
 )
+_KNOWN = frozenset(all_litellm_params) | {
+    *_FIELDS,
+    "chunking_strategy",
+    "file",
+    "include",
+    "known_speaker_names",
+    "known_speaker_references",
+    "timestamp_granularities[]",
+    "user",
+}
+"""OpenAI's fields, and what LiteLLM adds. No runtime reads others, but LiteLLM's accounts may (overrides.py)."""
+
+_OF_LITELLM = {"headers", "used_client_oauth_token"}
+"""What LiteLLM has put into a client's metadata by the time that it calls a hook."""
 
 
 def complete(data: MutableMapping[str, Any]) -> None:
-    """Take from the query string what the form leaves out, and leave out files beside the one that is to be heard.
+    """Take from the query string what the form leaves out, and leave out files beside the one that is to be heard, and
+    fields that nobody knows.
 
     data: what LiteLLM read, with the address that was asked for in its proxy_server_request
-    Raises InvalidRequest where form and query string say different things.
+    Raises InvalidRequest where form and query string say different things, and for metadata.
     """
-    for name in [name for name, value in data.items() if isinstance(value, UploadFile)]:
+    of_client = ((data.get("metadata") or {}).get("requester_metadata") or {}).keys() - _OF_LITELLM
+    if of_client or "litellm_metadata" in data:
+        raise InvalidRequest("metadata is not taken with a recording; leave it out", param="metadata")
+    for name in [name for name in data if name not in _KNOWN or isinstance(data[name], UploadFile)]:
         del data[name]
     url = (data.get("proxy_server_request") or {}).get("url") or ""
     said: dict[str, list[str]] = {}

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 
 from hooks.admission import Admission
 from hooks.authentication import authentication
+from hooks.overrides import Overrides
 from hooks.permission import may_use
 from hooks.slot import Slot
 from hooks.usage import UsageChunk
@@ -77,9 +78,8 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
         TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits, clips)
     )
     names = [entry["model_name"] for entry in config.litellm["model_list"]]
-    litellm.callbacks.append(
-        Admission(config, arbiter, may_use, [name for name in names if name not in config.virtual])
-    )
+    elsewhere = {name for name in (*names, *config.aliases) if config.named(name) is None}
+    litellm.callbacks.append(Admission(config, arbiter, may_use, elsewhere))
     litellm.callbacks.append(UsageChunk())
     app = proxy_server.app
     has_database = settings.database != "none"
@@ -92,7 +92,8 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     litellm.require_auth_for_metrics_endpoint = False  # our /metrics asks for any key, LiteLLM's for its admin's
     keys = _client_keys(app, master_key, config.state_dir) if has_database else _nothing
     app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s, keys)
-    inner: ASGIApp = Intake(Waiting(Slot(Upload(app))), body_bytes=settings.limits.request_body)
+    known: ASGIApp = Overrides(Waiting(Slot(Upload(app))), elsewhere=elsewhere)
+    inner: ASGIApp = Intake(known, body_bytes=settings.limits.request_body)
     opened = settings.open_routes
     if has_database:
         inner = Administration(inner, key_of)

@@ -21,6 +21,7 @@ log = logging.getLogger("llmux")
 @dataclass(slots=True)
 class Request:
     """model: the virtual name that the client used, once admission has accepted it
+    problem: what is wrong with its body, to be told once its key is known to be good
     streams: the client asked for its answer as a stream of events
     silent: it did, and the model has said nothing yet that such a stream would hold
     on_lease: called when a lease is asked for, with what tells where it stands (None once it does not wait) and with
@@ -32,6 +33,7 @@ class Request:
     streams: bool = False
     silent: bool = False
     error: LlmuxError | None = None
+    problem: LlmuxError | None = None
     on_lease: Callable[[Callable[[], Wait | None], Callable[[], None]], None] = lambda wait, give_back: None
     on_end: Callable[[Callable[[], None]], None] = lambda call: None
 

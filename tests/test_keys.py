@@ -1,6 +1,7 @@
 """What a virtual key may do, may spend and is told, over HTTP: a real gateway on a database of its own."""
 
 import hashlib
+import json
 import os
 import secrets
 import signal
@@ -48,7 +49,7 @@ llmux:
 """
 
 HELLO = [{"role": "user", "content": "Say hello."}]
-COUNT = [{"role": "user", "content": "Count from one to one thousand, one number on each line."}]
+STORY = [{"role": "user", "content": "Write a very long story about a dragon."}]
 SENTENCE = "On Monday the train leaves London at noon."
 LONG = {"voice": "default", "input": " ".join([SENTENCE] * 90), "response_format": "pcm"}
 
@@ -283,7 +284,7 @@ def test_a_teams_requests_a_minute_hold_for_all_its_keys(
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/chat/completions", {"model": "Chat", "messages": COUNT, "stream": True, "temperature": 0}),
+        ("/v1/chat/completions", {"model": "Chat", "messages": STORY, "stream": True, "temperature": 0}),
         ("/v1/audio/speech", {"model": "Voice", **LONG}),
     ],
 )
@@ -334,7 +335,7 @@ def test_a_client_that_left_makes_room(
     route: str, gateway: Gateway, recording: bytes, new_key: Callable[..., str]
 ) -> None:
     requests: dict[str, dict[str, Any]] = {
-        "chat": {"url": "/v1/chat/completions", "json": {"model": "Chat", "messages": COUNT}},
+        "chat": {"url": "/v1/chat/completions", "json": {"model": "Chat", "messages": STORY}},
         "speech": {"url": "/v1/audio/speech", "json": {"model": "Voice", **LONG}},
         "transcriptions": {
             "url": "/v1/audio/transcriptions",
@@ -480,7 +481,7 @@ def test_what_was_begun_is_paid_when_its_client_leaves_and_what_failed_is_not(
     listener, reader, clumsy = new_key(), new_key(), new_key()
     streams = {
         listener: ("/v1/audio/speech", {"model": "Voice", **LONG}),
-        reader: ("/v1/chat/completions", {"model": "Chat", "messages": COUNT, "stream": True, "temperature": 0}),
+        reader: ("/v1/chat/completions", {"model": "Chat", "messages": STORY, "stream": True, "temperature": 0}),
     }
     for key, (path, body) in streams.items():
         with gateway.http(key) as http, http.stream("POST", path, json=body) as unfinished:
@@ -497,6 +498,44 @@ def test_what_was_begun_is_paid_when_its_client_leaves_and_what_failed_is_not(
     assert len(rows_of(admin, clumsy)) == 2
     assert {row["status"] for row in rows_of(admin, clumsy)} == {"failure"}
     assert spend_of(admin, clumsy) == 0
+
+
+def test_nothing_in_a_request_makes_it_free_or_keeps_it_out_of_the_log(
+    gateway: Gateway, admin: httpx.Client, asking: dict[str, Ask], new_key: Callable[..., str]
+) -> None:
+    """Each of these did once. What LiteLLM would obey is refused, what it would stumble over is left out."""
+    members: list[tuple[str, Any]] = [
+        *((name, True) for name in ("no-log", "cache_hit", "litellm_params", "vector_store_request_metadata")),
+        *(("metadata", {name: "x"}) for name in ("vector_store_request_metadata", "mcp_tool_call_metadata")),
+        ("call_type", {"an": "object"}),
+    ]
+    served = []
+    for route, (model, _) in ROUTES.items():
+        for name, value in members:
+            key = new_key()
+            sent = json.dumps(value) if route == "transcriptions" else value
+            answer = asking[route](key, model, **{name: sent})
+            assert answer.status_code in (200, 400), answer.text
+            if answer.status_code == 200:
+                served.append(key)
+    assert len(served) > 15
+    eventually(lambda: all(spend_of(admin, key) > 0 and rows_of(admin, key) for key in served), within_s=60)
+
+
+def test_a_row_that_the_database_refuses_takes_no_other_with_it(
+    gateway: Gateway, admin: httpx.Client, new_key: Callable[..., str]
+) -> None:
+    deep: Any = 1
+    for _ in range(200):
+        deep = [deep]
+    refused, after = new_key(), new_key()
+    with gateway.http(refused) as http:
+        body = {"model": "Chat", "messages": HELLO, "max_tokens": 2}
+        headers = {"x-litellm-spend-logs-metadata": json.dumps({"a": deep})}
+        assert http.post("/v1/chat/completions", json=body, headers=headers).status_code == 200
+    assert ask_chat(gateway, after).status_code == 200
+    eventually(lambda: bool(rows_of(admin, after)))
+    eventually(lambda: spend_of(admin, refused) > 0)
 
 
 # Whose key it is
@@ -582,6 +621,7 @@ def test_nothing_private_was_logged(gateway: Gateway, folder: Path, new_key: Cal
         gateway.openai(key + "x").models.list()
     assert gateway.stop() == 0
     log = "".join(gateway.log)
-    for private in ("sk-", hashlib.sha256(key.encode()).hexdigest(), "SELECT", "Traceback", "Say hello", SENTENCE):
-        assert private not in log
+    private = ("sk-", hashlib.sha256(key.encode()).hexdigest(), "SELECT", "Traceback", "Say hello", SENTENCE)
+    for words in (*private, "apscheduler"):
+        assert words not in log
     assert str(folder) not in log

@@ -28,6 +28,7 @@ from database.supervision import supervised
 URL = os.environ["DATABASE_URL"]
 
 BEYOND_DOUBLES = 9007199254740993
+DEEP = "[" * 200 + "]" * 200
 METADATA = {
     "team": "ä\u2028\u0085 \" ' \\ \n",
     "looks like JSON": '{"a": "b"}',
@@ -285,6 +286,9 @@ async def errors_are_those_that_litellm_tells_apart(db: Any) -> None:
         (prisma.errors.MissingRequiredValueError, db.litellm_verificationtoken.create(data={})),
         (prisma.errors.RawQueryError, db.query_raw("SELECT * FROM nowhere")),
         (prisma.errors.DataError, db.litellm_verificationtoken.create(data={"token": "nul \0"})),
+        (prisma.errors.DataError, db.litellm_verificationtoken.create(data={"token": "typed", "spend": "much"})),
+        (prisma.errors.DataError, db.litellm_verificationtoken.create_many(data=[{"token": {"a": "b"}}])),
+        (prisma.errors.DataError, db.litellm_verificationtoken.create(data={"token": "deep", "metadata": DEEP})),
     ):
         with pytest.raises(prisma.errors.PrismaError) as raised:
             await call

@@ -1,11 +1,10 @@
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from litellm.proxy._types import UserAPIKeyAuth
 
-from hooks.admission import OVERRIDES, Admission, refuse_overrides
+from hooks.admission import Admission
 from llmux.config import Config, load_config
 from llmux.errors import (
     InsufficientVram,
@@ -170,8 +169,12 @@ async def test_messages_of_another_form_are_refused(admission: Admission, messag
         await ask(admission, "acompletion", {"model": "Chat", "messages": messages})
 
 
-@pytest.mark.parametrize("name", sorted(OVERRIDES))
-def test_a_client_may_not_decide_where_its_request_goes(name: str) -> None:
-    data: Mapping[str, Any] = {"model": "Chat", name: "anything"}
-    with pytest.raises(InvalidRequest, match=name):
-        refuse_overrides(data)
+async def test_what_is_wrong_with_the_body_is_said_before_anything_else(admission: Admission) -> None:
+    begin().problem = InvalidRequest("no-log is not for you")
+    with pytest.raises(InvalidRequest, match="no-log is not for you"):
+        await ask(admission, "acompletion", {"model": "Nobody"})
+
+
+async def test_what_came_in_a_header_or_a_form_is_refused_like_what_came_in_a_body(admission: Admission) -> None:
+    with pytest.raises(InvalidRequest, match="num_retries is decided"):
+        await ask(admission, "atranscription", {"model": "Ears", "num_retries": 3})

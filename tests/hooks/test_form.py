@@ -54,6 +54,23 @@ def test_another_file_is_left_out() -> None:
     assert asked("", model="Ears", audio_file=UploadFile(io.BytesIO(b"RIFF"))) == {"model": "Ears"}
 
 
+def test_a_field_that_nobody_knows_is_left_out() -> None:
+    assert asked("", model="Ears", vector_store_request_metadata="x", user="u") == {"model": "Ears", "user": "u"}
+
+
+@pytest.mark.parametrize(
+    "sent", [{"metadata": {"requester_metadata": {"headers": {}, "mine": "x"}}}, {"litellm_metadata": {}}]
+)
+def test_metadata_is_refused(sent: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="metadata is not taken"):
+        asked("", model="Ears", **sent)
+
+
+def test_what_litellm_adds_stays() -> None:
+    added = {"metadata": {"requester_metadata": {"headers": {}}, "user_api_key": "hash"}, "litellm_call_id": "1"}
+    assert asked("", model="Ears", **added) == {"model": "Ears", **added}
+
+
 def test_without_an_address_nothing_is_added() -> None:
     data = {"model": "Ears"}
     complete(data)
