@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from llmux.config import Model
-from llmux.errors import InvalidRequest, LoadFailed, RuntimeMissing
+from llmux.errors import InvalidAudio, InvalidRequest, LoadFailed, RuntimeMissing
 from providers.audio import decode
 from providers.construction import TURN
 from providers.language import detected
@@ -271,7 +271,10 @@ def _beside(repo_id: str, filename: str, cache_dir: Path) -> Path:
 
 
 def _recording(path: str, sr: int) -> tuple[Samples, int]:
-    return decode(Path(path).read_bytes(), sr, max_s=LONGEST_S), sr
+    try:
+        return decode(Path(path).read_bytes(), sr, max_s=LONGEST_S), sr
+    except (InvalidAudio, OSError):
+        raise InvalidRequest("the recording of this voice is not what it was at the start", param="voice") from None
 
 
 def _in_single_precision(normalized: Any, sound: Any, *arguments: Any, **options: Any) -> Any:

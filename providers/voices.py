@@ -22,6 +22,9 @@ _NAME = re.compile(r"(?P<name>[\w-]{1,64})(?:\.(?P<language>[a-z]{2}))?", re.ASC
 SHORTEST_S, LONGEST_S = 6.0, 60.0
 """Turbo wants more than five seconds; none hears more than fifteen."""
 
+_LARGEST = 100_000_000
+"""Bytes: a minute of stereo as good as anybody records it. More is not even read."""
+
 _CHECK_RATE = 8_000
 
 
@@ -38,7 +41,7 @@ def read(folder: Path) -> Mapping[str, Clip]:
         if clip is not None and clip.name.lower() in {name.lower() for name in (*clips, "default")}:
             clip, why = None, "its name is taken"
         if clip is None:
-            _logger.warning("voices: %s is left out: %s", path.name, why)
+            _logger.warning("voices: %r is left out: %s", path.name, why)
         else:
             clips[clip.name] = clip
     return clips
@@ -50,8 +53,12 @@ def _clip(path: Path, folder: Path) -> tuple[Clip | None, str]:
         return None, f"a voice is a {', '.join(kind[1:] for kind in _KINDS)} file"
     if match is None:
         return None, "a name is made of letters, digits, - and _, and may end in a language, as in anna.de.wav"
-    if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+    if not path.is_file():
+        return None, "it is no file"
+    if not path.resolve().is_relative_to(folder.resolve()):
         return None, "it leads out of the folder"
+    if path.stat().st_size > _LARGEST:
+        return None, f"it is larger than {_LARGEST / 10**6:g} MB"
     why = _fault(path)
     return (None, why) if why else (Clip(match["name"], str(path), match["language"]), "")
 

@@ -160,6 +160,15 @@ def test_what_is_not_there_is_refused_with_what_is(
         speak(client, model, **wrong)
 
 
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"input": "\xff"}', b'{"speed": NaN}'])
+def test_a_body_that_is_no_json_is_a_400(gateway: Gateway, body: bytes) -> None:
+    with gateway.http() as http:
+        answer = http.post("/v1/audio/speech", content=body, headers={"content-type": "application/json"})
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
 @pytest.mark.parametrize("text", ["😀", "A", "**", "https://example.com/a?b=c", "3.14 € & 50%", "```\nx = 1\n```"])
 def test_no_text_is_too_strange(client: openai.OpenAI, text: str) -> None:
     assert len(speak(client, "Multilingual", input=text).content) > 1_000

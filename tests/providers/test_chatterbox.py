@@ -241,6 +241,14 @@ async def test_exaggeration_of_one_request_does_not_reach_the_next(multilingual:
     assert heard == [0.5, 1.5, 0.5]
 
 
+@pytest.mark.parametrize("now", ["gone.wav", __file__], ids=["gone", "no recording"])
+async def test_a_clip_that_is_not_what_it_was_is_refused(speech: ChatterboxSpeech, now: str) -> None:
+    with pytest.raises(InvalidRequest, match="of this voice") as refused:
+        await takes(speech, SENTENCE, voice=Clip("bert", now))
+
+    assert refused.value.param == "voice"
+
+
 async def test_a_model_without_a_voice_asks_for_a_clip(folders: dict[Variant, Path], tmp_path: Path) -> None:
     for path in folders["turbo"].iterdir():
         if path.name != "conds.pt":

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +84,31 @@ def test_no_link_leads_out_of_the_folder(tmp_path: Path, caplog: pytest.LogCaptu
     (folder / "spy.wav").symlink_to(outside)
     (folder / "gone.wav").symlink_to(folder / "nowhere.wav")
     (folder / "up.wav").symlink_to("..")
+    (folder / "round.wav").symlink_to("round.wav")
 
     assert voices.read(folder) == {}
-    assert caplog.text.count("leads out") == 3
+    assert caplog.text.count("leads out") == 1
+    assert caplog.text.count("no file") == 3
+
+
+def test_a_huge_file_is_not_even_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "anna.wav").open("wb") as file:
+        file.truncate(10**10)  # a hole
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
+
+    assert voices.read(tmp_path) == {}
+    assert "larger than 100 MB" in caplog.text
+
+
+def test_what_is_no_file_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "folder.wav").mkdir()
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "two\nlines.wav").touch()
+
+    assert voices.read(tmp_path) == {}
+    assert [record.getMessage().count("\n") for record in caplog.records] == [0, 0, 0]
 
 
 def test_a_folder_that_is_a_link_itself_may_be_used(tmp_path: Path) -> None:
