@@ -24,7 +24,7 @@ llmux:
 
 SMALL = """\
 model_list:
-  - {{model_name: SmolLM2, litellm_params: {{model: llmux/smollm2}}}}
+  - {{model_name: SmolLM2, litellm_params: {{model: llmux/smollm2, temperature: 0}}}}
 llmux:
   budget: 650 MB
   database: none
@@ -94,7 +94,7 @@ def connected(gateway: Gateway, config: Path, folder: Path, monkeypatch: pytest.
     """In a folder whose opencode.json has an agent without tools, and now this gateway."""
     monkeypatch.setenv("LLMUX_KEY", MASTER_KEY)
     (folder / "opencode.json").write_text(
-        json.dumps({"agent": {"plain": {"prompt": "Answer.", "temperature": 0, "tools": {"*": False}}}})
+        json.dumps({"agent": {"plain": {"prompt": "Answer.", "tools": {"*": False}}}})
     )
     told = ["connect", "opencode", "--config", str(config), "--url", gateway.url, "--key-variable", "LLMUX_KEY"]
     result = CliRunner().invoke(main, [*told, "--write", str(folder / "opencode.json")])
