@@ -98,7 +98,7 @@ class Layer:
         self.url = f"http://127.0.0.1:{port}"
         self.fault: Fault = no_fault
         self._gateway = gateway
-        config = uvicorn.Config(self._app, "127.0.0.1", port, log_level="warning", interface="asgi3", lifespan="on")
+        config = uvicorn.Config(self._app, "127.0.0.1", port, log_config=None, interface="asgi3", lifespan="on")
         self._server = uvicorn.Server(config)
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._server.run)
