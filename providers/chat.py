@@ -37,7 +37,7 @@ class ChatProvider(CustomLLM):
         with errors_noted():
             parameters = Parameters.parse(optional_params)
             completion = _completion(model, parameters)
-            async with aclosing(self._steps(model, messages, parameters)) as steps:
+            async with aclosing(await self._steps(model, messages, parameters)) as steps:
                 async for step in steps:
                     completion.add(step)
             return completion.whole()
@@ -48,7 +48,7 @@ class ChatProvider(CustomLLM):
         with errors_noted():
             parameters = Parameters.parse(optional_params)
             completion = _completion(model, parameters)
-            async with aclosing(self._steps(model, messages, parameters)) as steps:
+            async with aclosing(await self._steps(model, messages, parameters)) as steps:
                 async for step in steps:
                     current().silent = False
                     for chunk in completion.chunks(step):
@@ -62,10 +62,7 @@ class ChatProvider(CustomLLM):
         if parameters.schema is not None or parameters.demanded:
             await asyncio.to_thread(_check, parameters)
         seen = await self._images(model, messages)
-        work = self._leased.stream(model, lambda runtime: generate(runtime, messages, parameters, seen))
-        async with aclosing(work) as steps:
-            async for step in steps:
-                yield step
+        return self._leased.stream(model, lambda runtime: generate(runtime, messages, parameters, seen))
 
     async def _images(self, model: str, messages: Sequence[Mapping[str, Any]]) -> list[Image]:
         """Before the model is leased: it need not wait for a download, and need not be loaded to be blind."""

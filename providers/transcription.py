@@ -101,20 +101,28 @@ class TranscriptionProvider:
     async def _segments(
         self, physical: str, recording: "_Recording", wanted: TranscriptionOptions
     ) -> AsyncGenerator[Segment, None]:
-        async with aclosing(recording.windows()) as found:
+        found = recording.windows()
+        handed_over = False
+        try:
             first = await anext(found, None)
             if first is None:
                 return
 
             async def work(runtime: TranscriptionRuntime) -> AsyncGenerator[Segment, None]:
-                check(runtime, wanted)
-                async with aclosing(_heard(runtime, first, found, wanted)) as segments:
-                    async for segment in segments:
-                        yield segment
+                nonlocal handed_over
+                handed_over = True  # a client may leave while a window is made: whoever waits for it closes them
+                async with aclosing(found):
+                    check(runtime, wanted)
+                    async with aclosing(_heard(runtime, first, found, wanted)) as segments:
+                        async for segment in segments:
+                            yield segment
 
             async with aclosing(self._leased.stream(physical, work)) as segments:
                 async for segment in segments:
                     yield segment
+        finally:
+            if not handed_over:
+                await found.aclose()
 
 
 def check(runtime: TranscriptionRuntime, wanted: TranscriptionOptions) -> None:
