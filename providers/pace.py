@@ -7,7 +7,7 @@ all of them to cost no more than one fast answer.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 from providers.runtime import Piece
@@ -17,9 +17,6 @@ PIECES_PER_S = 64
 
 LONGEST_S = 0.2
 """Between two pieces of one answer, as far as that is for its sake."""
-
-INTERVAL_S = 0.04
-"""Where nobody knows how many answers there are: 25 pieces a second, as in a film."""
 
 
 def interval_s(answers: int) -> float:
@@ -52,11 +49,3 @@ class Pace:
             return None
         self._held, self._sent_s = None, self._now()
         return piece
-
-
-def paced(pieces: Iterable[Piece], now: Callable[[], float] = time.monotonic) -> Iterator[Piece]:
-    """The same text and tokens, in pieces that are `INTERVAL_S` apart."""
-    pace = Pace(now)
-    for piece in pieces:
-        if (sent := pace.feed(piece, INTERVAL_S)) is not None:
-            yield sent

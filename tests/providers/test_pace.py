@@ -1,14 +1,23 @@
 """When a piece is sent on, by a clock that the test moves."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.pace import INTERVAL_S, LONGEST_S, PIECES_PER_S, interval_s, paced
+from providers.pace import LONGEST_S, PIECES_PER_S, Pace, interval_s
 from providers.runtime import Piece
 
+INTERVAL_S = 0.04
 MOMENT_S = INTERVAL_S / 4
+
+
+def paced(pieces: Iterable[Piece], now: Callable[[], float]) -> Iterator[Piece]:
+    """What an answer sends that has to leave so much time between two pieces."""
+    pace = Pace(now)
+    for piece in pieces:
+        if (due := pace.feed(piece, INTERVAL_S)) is not None:
+            yield due
 
 
 class Clock:
