@@ -51,6 +51,12 @@ from providers.transcription import TranscriptionProvider
 from vram.arbiter import Arbiter
 
 
+_COUNTERS = 100_000
+"""Of the limits of keys, a few for each key that asked within the last minute. LiteLLM's own 200 are full with some 60
+keys, and whose counter makes room for another's may ask anew.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """app: what a server runs; close: refuses new work at once, so that a stopping server waits for nobody in vain"""
@@ -89,6 +95,7 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     app.router.routes[:0] = [*own.routes, *performance_route(leased, config).routes]
     app.add_exception_handler(LlmuxError, tell)
     app.add_exception_handler(json.JSONDecodeError, _unreadable)
+    proxy_server.proxy_logging_obj.internal_usage_cache.dual_cache.update_in_memory_max_size(_COUNTERS)
     litellm.require_auth_for_metrics_endpoint = False  # our /metrics asks for any key, LiteLLM's for its admin's
     keys = _client_keys(app, master_key, config.state_dir) if has_database else _nothing
     app.router.lifespan_context = _lifespan(app.router.lifespan_context, arbiter, settings.limits.stop_s, keys)

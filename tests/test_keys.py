@@ -263,6 +263,16 @@ def test_requests_a_minute(route: str, asking: dict[str, Ask], new_key: Callable
     assert "1 requests a minute" in refused.json()["error"]["message"]
 
 
+def test_requests_a_minute_are_counted_however_many_other_keys_ask(
+    gateway: Gateway, new_key: Callable[..., str]
+) -> None:
+    key = new_key(rpm_limit=1)
+    assert ask_chat(gateway, key, max_tokens=1).status_code == 200
+    for _ in range(100):
+        assert ask_chat(gateway, new_key(rpm_limit=1), max_tokens=1).status_code == 200
+    assert refusal(ask_chat(gateway, key)) == (429, "rate_limit_exceeded")
+
+
 def test_tokens_a_minute(gateway: Gateway, new_key: Callable[..., str]) -> None:
     key = new_key(tpm_limit=36)
     first = ask_chat(gateway, key)
