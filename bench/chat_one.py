@@ -6,8 +6,10 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from statistics import median
 from typing import Any
 
@@ -29,7 +31,7 @@ model_list:
   - {{model_name: llama.cpp, litellm_params: {{model: llmux/llama.cpp}}}}
   - {{model_name: transformers, litellm_params: {{model: llmux/transformers}}}}
 llmux:
-  budget: 2 GB
+  budget: 700 MB
   database: none
   models_dir: {models}
   models:
@@ -106,12 +108,12 @@ async def _compared(name: str, folder: Any, gguf: str, client: httpx.Client, rou
         )
 
         async def by_itself() -> Run:
-            watch, tokens = Watch(), 0
+            began_s, texts_s, tokens = time.perf_counter(), [], 0
             async for piece in runtime.generate(prompt, Sampling(max_tokens=TOKENS, temperature=0)):
                 tokens += piece.tokens
                 if piece.text:
-                    watch.saw_text()
-            return watch.run(tokens)
+                    texts_s.append(time.perf_counter())
+            return run_of(began_s, texts_s, tokens)
 
         runs: list[tuple[Run, Run]] = []
         for number in range(rounds + 1):
@@ -124,8 +126,9 @@ async def _compared(name: str, folder: Any, gguf: str, client: httpx.Client, rou
 
 
 def through_gateway(client: httpx.Client, name: str) -> Run:
-    """One streamed answer."""
-    watch, tokens = Watch(), 0
+    """One streamed answer. It is read as it comes, and understood only afterwards: a real client has a machine of its
+    own, and what this one does meanwhile would count as the gateway's.
+    """
     body = {
         "model": name,
         "messages": MESSAGES,
@@ -134,40 +137,45 @@ def through_gateway(client: httpx.Client, name: str) -> Run:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    with client.stream("POST", "/v1/chat/completions", json=body) as answer:
-        for chunk in chunks(answer.iter_lines()):
-            if any(choice["delta"].get("content") for choice in chunk["choices"]):
-                watch.saw_text()
-            if usage := chunk.get("usage"):
-                tokens = usage["completion_tokens"]
-    return watch.run(tokens)
+    headers = {"Authorization": client.headers["Authorization"], "Content-Type": "application/json"}
+    connection = HTTPConnection(client.base_url.host, client.base_url.port)
+    with closing(connection):
+        began_s = time.perf_counter()
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        answer, parts = connection.getresponse(), []
+        while part := answer.read1():
+            parts.append((time.perf_counter(), part))
+    texts_s, tokens = [], 0
+    for at_s, chunk in chunks(parts):
+        if any(choice["delta"].get("content") for choice in chunk["choices"]):
+            texts_s.append(at_s)
+        if usage := chunk.get("usage"):
+            tokens = usage["completion_tokens"]
+    return run_of(began_s, texts_s, tokens)
 
 
-def chunks(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
-    """The JSON objects of an event stream."""
-    for line in lines:
-        data = line.removeprefix("data: ")
-        if data != line and data != "[DONE]":
-            yield json.loads(data)
+def chunks(parts: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, Mapping[str, Any]]]:
+    """The JSON objects of an event stream, and when the last part of each came.
+
+    parts: when each came, and what it was
+    """
+    rest = b""
+    for at_s, part in parts:
+        *events, rest = (rest + part).split(b"\n\n")
+        for event in events:
+            data = event.removeprefix(b"data: ")
+            if data != event and data != b"[DONE]":
+                yield at_s, json.loads(data)
 
 
-class Watch:
-    """Runs from when it is made."""
+def run_of(began_s: float, texts_s: Sequence[float], tokens: int) -> Run:
+    """texts_s: when each text came
 
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self._now = now
-        self._began_s = now()
-        self._first_s = self._last_s = 0.0
-
-    def saw_text(self) -> None:
-        self._last_s = self._now()
-        self._first_s = self._first_s or self._last_s
-
-    def run(self, tokens: int) -> Run:
-        """Raises RuntimeError for an answer that ended early: it would be compared with longer ones."""
-        if tokens != TOKENS:
-            raise RuntimeError(f"the answer has {tokens} tokens instead of {TOKENS}")
-        return Run(self._first_s - self._began_s, (tokens - 1) / (self._last_s - self._first_s))
+    Raises RuntimeError for an answer that ended early: it would be compared with longer ones.
+    """
+    if tokens != TOKENS:
+        raise RuntimeError(f"the answer has {tokens} tokens instead of {TOKENS}")
+    return Run(texts_s[0] - began_s, (tokens - 1) / (texts_s[-1] - texts_s[0]))
 
 
 def middle(runs: Sequence[Run]) -> Run:

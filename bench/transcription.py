@@ -7,6 +7,7 @@ clients meet it. faster-whisper hears the same files with the same weights; it i
 import argparse
 import asyncio
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,10 @@ from typing import Any
 
 import httpx
 import numpy as np
+
+from llmux.litellm_settings import ENVIRONMENT
+
+os.environ.update(ENVIRONMENT)  # the same for both sides, and before anything imports torch
 
 from bench.faster_whisper_peer import Peer
 from bench.mutation import mutated

@@ -1,7 +1,6 @@
 """`transformers serve` on a folder of safetensors, in a process of its own, as its users start it."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from llmux.litellm_settings import ENVIRONMENT
+from bench.gateway import others_environment
 
 _BLOCK = 32
 """Tokens of a block of its cache. Its own default of 256 leaves no room for many streams in a bounded cache."""
@@ -41,7 +40,7 @@ def serving(folder: Path, *, batching: bool, cache_tokens: int = 16_384) -> Iter
             command += ["--cb-num-blocks", str(cache_tokens // _BLOCK)]
         log = Path(name) / "log"
         with log.open("wb") as output:
-            environment = {**os.environ, **ENVIRONMENT, "HF_HUB_OFFLINE": "1"}
+            environment = {**others_environment(), "HF_HUB_OFFLINE": "1"}
             server = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
         try:
             address = f"http://127.0.0.1:{port}"

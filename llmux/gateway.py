@@ -50,7 +50,6 @@ from providers.speech import SpeechProvider
 from providers.transcription import TranscriptionProvider
 from vram.arbiter import Arbiter
 
-
 _COUNTERS = 100_000
 """Of the limits of keys, a few for each key that asked within the last minute. LiteLLM's own 200 are full with some 60
 keys, and whose counter makes room for another's may ask anew.

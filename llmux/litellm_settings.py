@@ -19,7 +19,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "NO_OPENAPI": "True",
     "HF_HUB_OFFLINE": "1",  # weights are fetched by `llmux weights`, never by a request
     "TOKENIZERS_PARALLELISM": "false",
-    "OMP_WAIT_POLICY": "PASSIVE",  # models share the cores: a thread that spins for its next task starves the others
+    "GOMP_SPINCOUNT": "5000",  # 50 us: a thread that waits longer starves other models, one that sleeps wakes too late
 }
 """Read by LiteLLM, transformers and OpenMP while they are imported, so to be set before."""
 

@@ -43,11 +43,17 @@ class ChatProvider(CustomLLM):
             return completion.whole()
 
     async def astreaming(
-        self, *, model: str, messages: list[dict[str, Any]], optional_params: dict[str, Any], **_: Any
+        self,
+        *,
+        model: str,
+        messages: list[dict[str, Any]],
+        optional_params: dict[str, Any],
+        litellm_params: Mapping[str, Any],
+        **_: Any,
     ) -> AsyncGenerator[ModelResponseStream, None]:
         with errors_noted():
             parameters = Parameters.parse(optional_params)
-            completion = _completion(model, parameters)
+            completion = _completion(model, parameters, litellm_params["model_info"]["id"])
             async with aclosing(await self._steps(model, messages, parameters)) as steps:
                 async for step in steps:
                     current().silent = False
@@ -72,8 +78,9 @@ class ChatProvider(CustomLLM):
         return await images.load(addresses, self._settings.images, self._download)
 
 
-def _completion(model: str, parameters: Parameters) -> Completion:
-    return Completion(model, parameters.choices, logprobs=parameters.sampling.logprobs is not None)
+def _completion(model: str, parameters: Parameters, deployment: str | None = None) -> Completion:
+    told = parameters.sampling.logprobs is not None
+    return Completion(model, parameters.choices, logprobs=told, deployment=deployment)
 
 
 def _check(parameters: Parameters) -> None:

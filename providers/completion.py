@@ -33,13 +33,16 @@ from providers.runtime import FinishReason, TokenLogprob
 
 @dataclass(slots=True)
 class _Choice:
-    """What is known of one answer. calls: how many were streamed; role: what the next chunk still has to say"""
+    """What is known of one answer. calls: how many were streamed; role: what the next chunk still has to say;
+    chunks: of its text and its reasoning one chunk each, which was never sent
+    """
 
     parts: list[Part] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     role: str | None = "assistant"
     calls: int = 0
+    chunks: dict[str, ModelResponseStream] = field(default_factory=dict)
 
 
 class Completion:
@@ -47,10 +50,12 @@ class Completion:
 
     choices: how many answers there are
     logprobs: whether they were asked for
+    deployment: LiteLLM's id of the entry that is asked; for each chunk without it LiteLLM looks through all entries
     """
 
-    def __init__(self, model: str, choices: int, *, logprobs: bool) -> None:
+    def __init__(self, model: str, choices: int, *, logprobs: bool, deployment: str | None = None) -> None:
         self._identity = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+        self._hidden = {} if deployment is None else {"model_id": deployment}
         self._choices = [_Choice() for _ in range(choices)]
         self._logprobs = logprobs
         self._prompt_tokens = self._cached_tokens = self._completion_tokens = self._reasoning_tokens = 0
@@ -73,7 +78,10 @@ class Completion:
             parts.append(Text(""))
         for part in parts:
             told = logprobs if _is_said(part) else []
-            yield self._chunk(step.choice, self._delta(choice, part), _logprobs(told) if told else None)
+            if isinstance(part, Text) and not told and choice.role is None:
+                yield self._text_chunk(step.choice, part)
+            else:
+                yield self._chunk(step.choice, self._delta(choice, part), _logprobs(told) if told else None)
             logprobs = [] if told else logprobs
         if step.finish_reason and step.choice:
             # LiteLLM takes the end of a chunk's first choice for that of the stream; hooks/usage.py takes the silent
@@ -117,9 +125,19 @@ class Completion:
             said = {"tool_calls": [call]}
             choice.calls += 1
         else:
-            said = {"reasoning_content" if part.reasoning else "content": part.text}
+            said = {_field(part): part.text}
         delta, choice.role = Delta(role=choice.role, **said), None
         return delta
+
+    def _text_chunk(self, index: int, part: Text) -> ModelResponseStream:
+        """Like the one before but for its text: a third of the time, which is spent on each token of each answer."""
+        choice, name = self._choices[index], _field(part)
+        if name not in choice.chunks:
+            choice.chunks[name] = self._chunk(index, self._delta(choice, part), None)
+        alike = choice.chunks[name]
+        (said,) = alike.choices
+        delta = said.delta.model_copy(update={name: part.text})
+        return alike.model_copy(update={"choices": [said.model_copy(update={"delta": delta})]})
 
     def _chunk(self, index: int, delta: Delta, logprobs: ChoiceLogprobs | None) -> ModelResponseStream:
         return self._stream(StreamingChoices(index=index, delta=delta, logprobs=logprobs))
@@ -128,7 +146,9 @@ class Completion:
         return StreamingChoices(index=index, delta=Delta(), finish_reason=_finished(self._choices[index]))
 
     def _stream(self, *choices: StreamingChoices, **more: Any) -> ModelResponseStream:
-        return ModelResponseStream(**self._identity, choices=list(choices), **more)
+        chunk = ModelResponseStream(**self._identity, choices=list(choices), **more)
+        chunk.hidden_params = {**self._hidden}
+        return chunk
 
     def _usage(self) -> Usage:
         return Usage(
@@ -144,6 +164,10 @@ def _finished(choice: _Choice) -> FinishReason:
     if choice.finish_reason is None:
         raise LlmuxError("the model ended its answer without a reason")
     return choice.finish_reason
+
+
+def _field(part: Text) -> str:
+    return "reasoning_content" if part.reasoning else "content"
 
 
 def _is_said(part: Part) -> bool:

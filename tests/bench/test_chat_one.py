@@ -2,27 +2,21 @@
 
 import pytest
 
-from bench.chat_one import TOKENS, Run, Verdict, Watch, chunks, middle, table
+from bench.chat_one import TOKENS, Run, Verdict, chunks, middle, run_of, table
 
 
 def test_text_counts_from_the_first_to_the_last_of_it() -> None:
-    clock = iter([10.0, 10.5, 11.0, 12.5])
-    watch = Watch(lambda: next(clock))
-    for _ in range(3):
-        watch.saw_text()
-    assert watch.run(TOKENS) == Run(first_s=0.5, tokens_per_s=(TOKENS - 1) / 2)
+    assert run_of(10.0, [10.5, 11.0, 12.5], TOKENS) == Run(first_s=0.5, tokens_per_s=(TOKENS - 1) / 2)
 
 
 def test_an_answer_that_ended_early_is_not_compared() -> None:
-    watch = Watch()
-    watch.saw_text()
     with pytest.raises(RuntimeError, match=f"7 tokens instead of {TOKENS}"):
-        watch.run(7)
+        run_of(10.0, [10.5], 7)
 
 
-def test_an_event_stream_is_its_json_and_nothing_else() -> None:
-    lines = [": waiting", "", 'data: {"a": 1}', "", 'data: {"a": 2}', "", "data: [DONE]"]
-    assert list(chunks(lines)) == [{"a": 1}, {"a": 2}]
+def test_an_event_stream_is_its_json_however_it_is_cut_and_has_come_with_its_end() -> None:
+    parts = [(1.0, b': waiting\n\ndata: {"a": 1}\n\ndata: {"a'), (2.0, b'": 2}\n'), (3.0, b"\ndata: [DONE]\n\n")]
+    assert list(chunks(parts)) == [(1.0, {"a": 1}), (3.0, {"a": 2})]
 
 
 def test_the_middle_is_that_of_each_figure() -> None:

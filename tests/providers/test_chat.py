@@ -19,6 +19,8 @@ from tests import templates
 T = TypeVar("T")
 
 HI = [{"role": "user", "content": "Hi"}]
+ENTRY = {"model_info": {"id": "small-1"}}
+"""As LiteLLM tells a provider which of its entries is asked."""
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message.content }}{% endfor %}{{ enable_thinking }}{{ tools }}"
 )
@@ -106,7 +108,7 @@ async def answer(runtime: Scripted, **optional: Any) -> Any:
 
 
 async def chunks(runtime: Scripted, **optional: Any) -> list[ModelResponseStream]:
-    stream = provider(runtime).astreaming(model="small", messages=HI, optional_params=optional)
+    stream = provider(runtime).astreaming(model="small", messages=HI, optional_params=optional, litellm_params=ENTRY)
     return [chunk async for chunk in stream]
 
 
@@ -148,7 +150,8 @@ async def test_an_empty_answer_still_ends() -> None:
 
 async def test_closing_a_stream_stops_the_generation() -> None:
     runtime = Scripted("a", "b", "c")
-    async with aclosing(provider(runtime).astreaming(model="small", messages=HI, optional_params={})) as stream:
+    stream = provider(runtime).astreaming(model="small", messages=HI, optional_params={}, litellm_params=ENTRY)
+    async with aclosing(stream):
         await anext(stream)
     assert (runtime.spoken, runtime.closed) == (1, True)
 

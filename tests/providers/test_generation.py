@@ -10,7 +10,7 @@ import pytest
 from llmux.errors import LlmuxError
 from providers.runtime import Image, Piece, Sampling, TokenLogprob
 from tests import templates
-from tests.providers.test_chat import CALL, HI, TOOLS, Scripted, answer, chunks, provider
+from tests.providers.test_chat import CALL, ENTRY, HI, TOOLS, Scripted, answer, chunks, provider
 
 
 class Numbered(Scripted):
@@ -49,7 +49,7 @@ async def test_several_answers_take_turns() -> None:
 
 async def test_when_a_client_leaves_every_answer_is_closed() -> None:
     runtime = Numbered()
-    stream = provider(runtime).astreaming(model="small", messages=HI, optional_params={"n": 4})
+    stream = provider(runtime).astreaming(model="small", messages=HI, optional_params={"n": 4}, litellm_params=ENTRY)
     await anext(stream)
     assert runtime.open == 4
     await stream.aclose()
