@@ -1,6 +1,7 @@
 import asyncio
 import io
-from collections.abc import AsyncGenerator, Callable, Sequence
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from llmux.errors import InvalidAudio, InvalidRequest, LoadFailed, RequestTooLar
 from providers.runtime import Samples, Segment, TranscriptionRuntime, Word
 from providers.transcript import TranscriptionOptions
 from providers.transcription import TranscriptionProvider, normalize_language, parse, placed
-from providers.window import Window
+from providers.window import Window, windows
 
 T = TypeVar("T")
 
@@ -79,6 +80,26 @@ class Lent:
                     yield item
         finally:
             self.held -= 1
+
+
+class Apart(Lent):
+    """Leases whose work is in a task of its own, which ends after whoever asked has gone: as those of Leased."""
+
+    async def stream(
+        self, physical: str, work: Callable[[TranscriptionRuntime], AsyncGenerator[T, None]]
+    ) -> AsyncGenerator[T, None]:
+        items: asyncio.Queue[T] = asyncio.Queue()
+
+        async def run() -> None:
+            async for item in super(Apart, self).stream(physical, work):
+                items.put_nowait(item)
+
+        self.task = asyncio.create_task(run())
+        try:
+            while True:
+                yield await items.get()
+        finally:
+            self.task.cancel()
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +250,33 @@ async def test_a_request_that_is_cancelled_gives_the_model_back_with_all_its_win
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
+
+    assert (lent.held, lent.runtime.open) == (0, 0)
+
+
+async def test_a_request_may_be_cancelled_while_its_recording_is_being_read(
+    recording: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lent, reads, read_on = Apart(Echo()), threading.Event(), threading.Event()
+
+    def slowly(blocks: Iterator[Samples]) -> Iterator[list[Window]]:
+        yield [window for ended in windows(blocks) for window in ended]
+        reads.set()
+        read_on.wait()
+
+    monkeypatch.setattr("providers.transcription.windows", slowly)
+    provider = TranscriptionProvider(lent, Limits())
+    asking = asyncio.create_task(provider.transcribe("echo", recording(), {"language": "en"}))
+    await asyncio.to_thread(reads.wait)
+
+    asking.cancel()
+    try:
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+    finally:
+        read_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await lent.task
 
     assert (lent.held, lent.runtime.open) == (0, 0)
 
