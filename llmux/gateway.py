@@ -42,7 +42,7 @@ from llmux.secrets import write_private
 from llmux.surface import Surface
 from llmux.upload import Upload
 from llmux.waiting import Waiting
-from providers import litellm_audio, voices
+from providers import litellm_audio, litellm_stream, voices
 from providers.chat import ChatProvider
 from providers.leased import Leased
 from providers.runtime import Runtime
@@ -78,6 +78,7 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     metrics.watch(arbiter.snapshot)
     leased = Leased(arbiter, request_s=settings.limits.request_s)
     litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased, settings)}]
+    litellm_stream.install()
     clips = voices.read(config.voices_dir)
     litellm_audio.install(
         TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits, clips)

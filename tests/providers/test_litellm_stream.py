@@ -1,0 +1,71 @@
+"""The shorter way of a chunk through LiteLLM gives what the longer one does."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import litellm
+import pytest
+from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+
+from providers import litellm_stream
+from tests.providers.test_chat import CALL, HI, TOOLS, Scripted, router
+
+__all__ = ["router"]  # a fixture
+
+
+@pytest.fixture
+def installed() -> Iterator[Callable[[], None]]:
+    before = CustomStreamWrapper.chunk_creator
+    yield litellm_stream.install
+    CustomStreamWrapper.chunk_creator = before
+
+
+async def chunks(of: litellm.Router, **more: Any) -> list[Any]:
+    """What a client is told, but for what differs from one answer to the next."""
+    stream: Any = await of.acompletion(model="Small", messages=HI, stream=True, **more)
+    return [chunk async for chunk in stream]
+
+
+def told(chunks: list[Any]) -> list[dict[str, Any]]:
+    return [chunk.model_dump(exclude={"id", "created"}, exclude_none=True) for chunk in chunks]
+
+
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        (("Hel", "lo", " there"), {}),
+        (("Hel", "lo"), {"stream_options": {"include_usage": True}}),
+        (("Hel", "lo"), {"max_tokens": 5, "n": 2}),
+        (("I call. ", *CALL), {"tools": TOOLS}),
+        ((), {}),
+    ],
+)
+async def test_a_client_is_told_the_same(
+    router: Callable[[Scripted], litellm.Router],
+    installed: Callable[[], None],
+    words: tuple[str, ...],
+    more: dict[str, Any],
+) -> None:
+    longer = await chunks(router(Scripted(*words)), **more)
+    installed()
+    shorter = await chunks(router(Scripted(*words)), **more)
+    assert told(shorter) == told(longer)
+    assert len({chunk.id for chunk in shorter}) == 1
+    assert len({chunk.created for chunk in shorter}) == 1
+
+
+async def test_chunks_of_other_providers_go_their_own_way(installed: Callable[[], None]) -> None:
+    async def said() -> str:
+        stream: Any = await litellm.acompletion(
+            model="openai/other", messages=HI, stream=True, mock_response="Good day to you."
+        )
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    installed()
+    assert await said() == "Good day to you."
+
+
+def test_litellm_still_goes_the_longer_way() -> None:
+    """When this fails, look at what LiteLLM does now: providers/litellm_stream.py may have become useless, or wrong."""
+    names = CustomStreamWrapper.chunk_creator.__code__.co_names
+    assert {"model_response_creator", "_dispatch_provider_chunk"} <= set(names)
