@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from llmux.secrets import MASTER_KEY_VARIABLE, master_key, write_private
+from llmux.secrets import DATABASE_URL_VARIABLE, MASTER_KEY_VARIABLE, database_url, master_key, write_private
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +46,13 @@ def test_a_private_file_is_replaced_whole(tmp_path: Path) -> None:
     write_private(tmp_path / "file", "one")
     write_private(tmp_path / "file", "two")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "two")]
+
+
+def test_a_database_of_the_environment_wins_over_that_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_private(tmp_path / "database_url", "postgresql://of-the-file/llmux\n")
+    monkeypatch.delenv(DATABASE_URL_VARIABLE, raising=False)
+    assert database_url(tmp_path) == "postgresql://of-the-file/llmux"
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, "postgresql://of-the-environment/llmux")
+    assert database_url(tmp_path) == "postgresql://of-the-environment/llmux"
