@@ -376,7 +376,8 @@ def test_a_client_that_leaves_in_the_middle_of_a_long_file_frees_the_model(gatew
         gateway.http() as client,
         client.stream("POST", ROUTE, data=fields, files={"file": ("long.wav", long)}) as answer,
     ):
-        assert "London" in next(answer.iter_lines())
+        lines = answer.iter_lines()  # once this is gone, so is the client
+        assert "London" in next(lines)
         assert not nothing_held(gateway)
 
     eventually(lambda: nothing_held(gateway))
