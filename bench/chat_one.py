@@ -38,7 +38,7 @@ llmux:
     llama.cpp: {{task: llm, runtime: llama.cpp, weights: smollm2-135m, file: {gguf}, context: 2048, estimate: 300 MB}}
     transformers: {{task: llm, runtime: transformers, weights: {folder}, context: 2048, estimate: 500 MB}}
 """
-"""Room for one model at a time, as there is one in the process that it is compared with: threads of two share a limit."""
+"""Room for one model at a time, as the process beside it has one: the threads of two share a limit."""
 
 
 @dataclass(frozen=True, slots=True)
