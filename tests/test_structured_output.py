@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import openai
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tests import checkpoints, constrained, templates
 from tests.constrained import NOTHING, PARAMETERS
@@ -50,8 +50,8 @@ CALLING: dict[str, Any] = {"model": "Caller", "messages": ASKED, "max_tokens": 1
 
 
 class Person(BaseModel):
-    name: str
-    age: int
+    name: str = Field(max_length=12)
+    age: int = Field(ge=0, le=99)
 
 
 @pytest.fixture(scope="module")
