@@ -4,25 +4,28 @@ from collections.abc import MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from litellm.types.utils import all_litellm_params
 from starlette.datastructures import UploadFile
 
+from hooks.overrides import OVERRIDES
 from llmux.errors import InvalidRequest
 
 _FIELDS = frozenset(
     {"language", "model", "prompt", "response_format", "stream", "task", "temperature", "timestamp_granularities"}
 )
-_KNOWN = frozenset(all_litellm_params) | {
+_KNOWN = OVERRIDES | {
     *_FIELDS,
     "chunking_strategy",
     "file",
     "include",
     "known_speaker_names",
     "known_speaker_references",
+    "litellm_call_id",
     "timestamp_granularities[]",
     "user",
 }
-"""OpenAI's fields, and what LiteLLM adds. No runtime reads others, but LiteLLM's accounts may (overrides.py)."""
+"""OpenAI's fields, what is refused, and the one text that LiteLLM adds. No runtime reads others, but LiteLLM does, and
+would take a text for an object of its own.
+"""
 
 _OF_LITELLM = {"headers", "used_client_oauth_token"}
 """What LiteLLM has put into a client's metadata by the time that it calls a hook."""
@@ -38,7 +41,7 @@ def complete(data: MutableMapping[str, Any]) -> None:
     of_client = ((data.get("metadata") or {}).get("requester_metadata") or {}).keys() - _OF_LITELLM
     if of_client or "litellm_metadata" in data:
         raise InvalidRequest("metadata is not taken with a recording; leave it out", param="metadata")
-    for name in [name for name in data if name not in _KNOWN or isinstance(data[name], UploadFile)]:
+    for name in [name for name in data if _is_unread(name, data[name])]:
         del data[name]
     url = (data.get("proxy_server_request") or {}).get("url") or ""
     said: dict[str, list[str]] = {}
@@ -51,3 +54,7 @@ def complete(data: MutableMapping[str, Any]) -> None:
         if not several and len(set(values)) > 1:
             raise InvalidRequest(f"{name} is given twice, and not the same; say it once", param=name)
         data[name] = values if several else values[0]
+
+
+def _is_unread(name: str, value: object) -> bool:
+    return isinstance(value, UploadFile) or (name not in _KNOWN and isinstance(value, str | list))

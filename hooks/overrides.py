@@ -81,8 +81,8 @@ KNOWN = (_OPENAI | _ANTHROPIC | _RUNTIMES) - {"metadata"}
 metadata may hold.
 """
 
-_ANSWERS = "/v1/"
-_FORMS = ("/v1/audio/transcriptions", "/v1/audio/translations")
+_ANSWERS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/audio/speech")
+"""Where a body asks for an answer. What else is open may take a form (recordings, files) or other members."""
 
 
 def refuse_overrides(data: Mapping[str, Any]) -> None:
@@ -124,7 +124,7 @@ def readable(body: bytes, elsewhere: Collection[str] = ()) -> tuple[bytes, Inval
 class Overrides:
     """ASGI: takes out of the body of a request for an answer what a client may not decide, and notes it.
 
-    Such a body is read as JSON, whatever its content type says, but for recordings, which come as a form.
+    Such a body is read as JSON, whatever its content type says.
 
     elsewhere: names of models that other providers of LiteLLM's serve
     """
@@ -134,17 +134,13 @@ class Overrides:
         self._elsewhere = elsewhere
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST" and _is_json(scope["path"]):
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in _ANSWERS:
             body, disconnect = await _whole(receive)
             if disconnect is None:
                 body, current().problem = readable(body, self._elsewhere)
             scope = {**scope, "headers": [*_kept(scope["headers"]), (b"content-type", b"application/json")]}
             receive = _replayed(disconnect or {"type": "http.request", "body": body, "more_body": False}, receive)
         await self._app(scope, receive, send)
-
-
-def _is_json(path: str) -> bool:
-    return path.startswith(_ANSWERS) and path not in _FORMS
 
 
 def _kept(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -217,13 +217,11 @@ def _opencode_file(path: Path) -> Any:
 
 def _replace(path: Path, text: str) -> None:
     """Whole or not at all; a file that is there keeps its mode, and a link stays one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     real = path.resolve()
-    fresh = real.with_name(f".{real.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
-    if real.exists():
-        fresh.chmod(real.stat().st_mode & 0o777)
-    fresh.replace(real)
+    mode = real.stat().st_mode & 0o777 if real.exists() else None
+    write_private(real, text)
+    if mode is not None:
+        real.chmod(mode)
 
 
 @connect.command("whisper")

@@ -26,7 +26,7 @@ Form = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Setup:
     """shown: the names that it lists; empty means all that the key may use
-    chat: the model of a new chat
+    chat: the model of a new chat; chosen: whether somebody named it, so that it takes the place of another
     task_model: which model writes titles, tags and follow-up questions; empty: the one that is chatted with
     task_parameters: what such a request says beside its messages
     listens, speaks: the models for speech; None where there is none
@@ -35,6 +35,7 @@ class Setup:
     connection: Connection
     shown: tuple[str, ...] = ()
     chat: str = ""
+    chosen: bool = False
     task_model: str = ""
     task_parameters: Mapping[str, Any] = field(default_factory=dict)
     listens: str | None = None
@@ -51,6 +52,7 @@ class Setup:
             connection=connection,
             shown=tuple(name for name in listed if name not in (*listening, *speaking)) if hide_speech else (),
             chat=model or next(iter(chats), ""),
+            chosen=model is not None,
             task_model=default_task_model(config) if task_model is None else task_model,
             task_parameters=task_parameters(config),
             listens=next(iter(listening), None),
@@ -123,12 +125,12 @@ class Setup:
         return {**form, "TASK_MODEL_EXTERNAL": self.task_model, "TASK_MODEL_PARAMS": dict(self.task_parameters)}
 
     def models(self, form: Form) -> Form:
-        """What holds for every model. The model of a new chat stays where somebody chose one."""
+        """What holds for every model. The model of a new chat stays where nobody named another one."""
         metadata = form.get("DEFAULT_MODEL_METADATA") or {}
         capabilities = {**(metadata.get("capabilities") or {}), **_METADATA["capabilities"]}
         return {
             **form,
-            "DEFAULT_MODELS": form["DEFAULT_MODELS"] or self.chat,
+            "DEFAULT_MODELS": self.chat if self.chosen else form["DEFAULT_MODELS"] or self.chat,
             "DEFAULT_MODEL_METADATA": {**metadata, "capabilities": capabilities},
         }
 

@@ -32,11 +32,14 @@ class OpenWebUI:
 
     def set_up(self, setup: Setup) -> Sequence[str]:
         """Tell it everything, and return the models that it lists from then on. Raises OpenWebUIError."""
-        with self._http:
-            forms = [(write, change(setup, self._ask("GET", read))) for read, write, change in _FORMS]
-            for path, form in forms:  # nothing is changed before all of it could be read
-                self._ask("POST", path, json=form)
-            return [model["id"] for model in self._ask("GET", "/api/models", params={"refresh": "true"})["data"]]
+        try:
+            with self._http:
+                forms = [(write, change(setup, self._ask("GET", read))) for read, write, change in _FORMS]
+                for path, form in forms:  # nothing is changed before all of it could be read
+                    self._ask("POST", path, json=form)
+                return [model["id"] for model in self._ask("GET", "/api/models", params={"refresh": "true"})["data"]]
+        except (AttributeError, KeyError, TypeError):  # other forms than were read before
+            raise OpenWebUIError(self._unknown("its forms are others")) from None
 
     def _ask(self, method: str, path: str, **more: Any) -> Any:
         try:
@@ -48,7 +51,7 @@ class OpenWebUI:
         try:
             return answer.raise_for_status().json()
         except (httpx.HTTPStatusError, ValueError):
-            raise OpenWebUIError(
-                f"what answers at {self._url} is no Open WebUI of a version that is known here "
-                f"({method} {path}: status {answer.status_code})"
-            ) from None
+            raise OpenWebUIError(self._unknown(f"{method} {path}: status {answer.status_code}")) from None
+
+    def _unknown(self, why: str) -> str:
+        return f"what answers at {self._url} is no Open WebUI of a version that is known here ({why})"

@@ -127,7 +127,8 @@ class _Answer:
         if self._request.silent and (self._held or message.get("status", 400) < 400):
             if (error := self._request.error) is not None:
                 self._over = True
-                await self._pass({"type": "http.response.start", "status": error.status_code, "headers": []})
+                start = self._held[0] if self._held else message
+                await self._pass({**start, "status": error.status_code})
                 await self._pass({"type": "http.response.body", "body": json.dumps(error.body()).encode()})
                 return
             if message["type"] == "http.response.start" or message.get("more_body"):

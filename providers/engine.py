@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -58,7 +59,7 @@ class Engine(Protocol[R_contra, S]):
         """
 
     def remove(self, sequence: S) -> None:
-        """Let go of one that was added, wherever it stands. Never raises."""
+        """Let go of one that was added, wherever it stands. What this raises ends all others, like a step."""
 
 
 class _Answer(Generic[R, S]):
@@ -139,7 +140,8 @@ class EngineLoop(Generic[R, S]):
                 self._waiting.clear()
             error = meant(raised)
             for answer in ended:
-                self._end(answer, hand_out, error)
+                with suppress(Exception):
+                    self._end(answer, hand_out, error)
         hand_out.send()
 
     def _turn(self, hand_out: "_HandOut") -> bool:
@@ -147,8 +149,9 @@ class EngineLoop(Generic[R, S]):
         joining, leaving = self._joining_and_leaving()
         if joining is None:
             return False
-        for answer in leaving:
-            self._end(answer, hand_out)
+        with ExitStack() as ends:
+            for answer in leaving:
+                ends.callback(self._end, answer, hand_out)
         for answer in joining:
             try:
                 answer.sequence = self._engine.add(answer.request)
@@ -211,10 +214,12 @@ class EngineLoop(Generic[R, S]):
         self._end(answer, hand_out, error)
 
     def _end(self, answer: _Answer[R, S], hand_out: "_HandOut", error: BaseException | None = None) -> None:
-        if answer.sequence is not None:
-            self._engine.remove(answer.sequence)
-        hand_out.add(partial(answer.pieces.put_nowait, _End(error)))
-        hand_out.add(answer.gone.set)
+        try:
+            if answer.sequence is not None:
+                self._engine.remove(answer.sequence)
+        finally:  # whoever waits must not wait for ever
+            hand_out.add(partial(answer.pieces.put_nowait, _End(error)))
+            hand_out.add(answer.gone.set)
 
 
 class _HandOut:

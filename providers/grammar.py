@@ -160,35 +160,53 @@ def _parameters(rule: str, function: str, schema: Schema) -> Iterator[tuple[str,
 
 
 def _value(rule: str, wanted: Any, root: Schema, where: str) -> list[str]:
-    text = _text_schema(wanted, root, where)
-    if text is None:
-        shared = {name: root[name] for name in ("$defs", "definitions") if name in root}
-        return [f"{rule}: {json_rule({**shared, **wanted})} {json.dumps(_VALUE_CLOSE)}"]
-    values = [text["const"]] if "const" in text else text.get("enum")
-    if values is not None:
-        literals = " | ".join(json.dumps(value) for value in values if isinstance(value, str))
-        return [f"{rule}: ({literals}) {json.dumps(_VALUE_CLOSE)}"]
-    length = f"{{{text.get('minLength', 0)},{text.get('maxLength', '')}}}"
-    said = f"/(?s:.{length})/"
-    if "pattern" in text:
-        said += f" & /{llguidance.regex_to_lark(_whole(text['pattern'], where), 'dw')}/"
-    terminal = rule.upper()
-    return [f"{terminal}: ({said}) {json.dumps(_VALUE_CLOSE)}", f"{rule}[lazy]: {terminal}"]
-
-
-def _text_schema(wanted: Any, root: Schema, where: str) -> Schema | None:
-    """What is asked of an argument that is written as bare text; None: it is written as JSON."""
     types = json_types(wanted, root)
     if types and "string" not in types:
-        return None
-    schema: Schema = resolved(wanted, root) if isinstance(wanted, Mapping) else {}
+        shared = {name: root[name] for name in ("$defs", "definitions") if name in root}
+        return [f"{rule}: {json_rule({**shared, **wanted})} {json.dumps(_VALUE_CLOSE)}"]
+    texts = [_text(schema, where) for schema in _text_schemas(wanted, root, where, set())]
+    if "null" in types:
+        texts.append('"null"')  # as it is read back; other JSON in the place of a text would be read as a text
+    terminal = rule.upper()
+    return [f"{terminal}: ({' | '.join(texts)}) {json.dumps(_VALUE_CLOSE)}", f"{rule}[lazy]: {terminal}"]
+
+
+def _text_schemas(wanted: Any, root: Schema, where: str, met: set[str]) -> Iterator[Schema]:
+    """What is asked of an argument that is written as bare text: any one of these.
+
+    met: references that were followed; a second time one adds nothing
+    """
+    schema: Schema = wanted if isinstance(wanted, Mapping) else {}
+    if (reference := schema.get("$ref")) is not None:
+        if reference in met:
+            return
+        met.add(reference)
+        schema = resolved(schema, root)
     for union in ("anyOf", "oneOf"):
-        for choice in schema.get(union) or ():
-            if "string" in json_types(choice, root):
-                _refuse_beyond(_ANNOTATIONS | {union}, schema, where)
-                return _text_schema(choice, root, where)
+        choices = [choice for choice in schema.get(union) or () if "string" in json_types(choice, root)]
+        if choices:
+            _refuse_beyond(_ANNOTATIONS | {union, "type"}, schema, where)
+            if union == "oneOf" and len(choices) > 1 and any(_values(choice) is None for choice in choices):
+                raise InvalidRequest(f"{where}: oneOf several texts cannot be served; anyOf can", param="tools")
+            for choice in choices:
+                yield from _text_schemas(choice, root, where, met)
+            return
     _refuse_beyond(_OF_TEXTS, schema, where)
-    return schema
+    yield schema
+
+
+def _text(schema: Schema, where: str) -> str:
+    if (values := _values(schema)) is not None:
+        return " | ".join(json.dumps(value) for value in values if isinstance(value, str))
+    length = f"{{{schema.get('minLength', 0)},{schema.get('maxLength', '')}}}"
+    said = f"/(?s:.{length})/"
+    if "pattern" in schema:
+        said += f" & /{llguidance.regex_to_lark(_whole(schema['pattern'], where), 'dw')}/"
+    return f"({said})"
+
+
+def _values(schema: Schema) -> Sequence[Any] | None:
+    return [schema["const"]] if "const" in schema else schema.get("enum")
 
 
 def _refuse_beyond(known: Collection[str], schema: Schema, where: str) -> None:

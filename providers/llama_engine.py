@@ -4,19 +4,20 @@ import codecs
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
 
-from llmux.errors import ContextLengthExceeded, InvalidRequest, LlmuxError
+from llmux.errors import InvalidRequest, LlmuxError
 from providers import llama_log
+from providers.context import Request, answer_tokens
 from providers.llama_memory import Held, LlamaMemory
 from providers.llama_sampler import LlamaSampler
 from providers.llama_vocabulary import LlamaVocabulary
 from providers.prefix import WORTH, borders, common, image_item
 from providers.projector import Picture, Projector
-from providers.runtime import Image, Piece, Sampling
+from providers.runtime import Piece, Sampling
 from providers.sampler import check_bias, filled
 
 _logger = logging.getLogger(__name__)
@@ -26,13 +27,6 @@ BATCH = 256
 
 _NO_ROOM = 1
 """What llama_decode returns where no cells are free; nothing was computed then."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    prompt: str
-    sampling: Sampling
-    images: Sequence[Image] = ()
 
 
 class LlamaSequence:
@@ -107,18 +101,9 @@ class LlamaEngine:
         check_bias(sampling, self._vocabulary.size)
         with ExitStack() as closing:
             sequence = self._read(request, closing)
-            length = sequence.prompt_tokens
-            if length == 0:
-                raise InvalidRequest("the prompt is empty", param="messages")
+            sequence.most = answer_tokens(sequence.prompt_tokens, self._tokens, sampling.max_tokens)
             if sequence.items[-1] < 0:
                 raise InvalidRequest("the prompt ends with an image", param="messages")
-            if length >= self._tokens:
-                raise ContextLengthExceeded(
-                    f"the prompt has {length} tokens; the model's context holds {self._tokens}, answer included",
-                    param="messages",
-                )
-            room = self._tokens - length
-            sequence.most = room if sampling.max_tokens is None else min(sampling.max_tokens, room)
             sequence.reuse = sampling.seed is None
             if self._recurrent:
                 sequence.borders = borders(sequence.items, self._vocabulary.steering)
@@ -130,9 +115,9 @@ class LlamaEngine:
                 words=self._vocabulary.words if sampling.grammar or sampling.logprobs is not None else None,
             )
             closing.callback(sequence.sampler.close)
+            self._begin(sequence)
             sequence.closing = closing.pop_all()
         self._sequences.append(sequence)
-        self._begin(sequence)
         return sequence
 
     def remove(self, sequence: LlamaSequence) -> None:
@@ -203,7 +188,7 @@ class LlamaEngine:
         known = -1
         for other in self._sequences:
             if other is sequence:
-                return False  # only for those that came before
+                break  # only for those that came before
             if other.left == 0:
                 continue
             shared = min(common(other.items, sequence.items), len(sequence.items) - 1)

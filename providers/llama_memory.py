@@ -14,7 +14,8 @@ from typing import Any
 
 import llama_cpp.llama_cpp as llama
 
-from providers.prefix import KeptStates, common
+from providers.kept_states import KeptStates
+from providers.prefix import common
 
 _PARTIAL = llama.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 
@@ -45,8 +46,9 @@ class Held:
 
 
 class LlamaMemory:
-    """sequences: how many there are at one time, running or kept; recurrent: whether the model has such layers
-    cells: how many the pool has; kept_bytes: most RAM for states of recurrent layers
+    """sequences: how many there are, running or kept: two more than ever run at one time
+    cells: how many the pool has
+    recurrent: whether the model has such layers; kept_bytes: most RAM for their states
     """
 
     def __init__(self, context: Any, *, sequences: int, cells: int, recurrent: bool, kept_bytes: int) -> None:
@@ -131,19 +133,15 @@ class LlamaMemory:
         """The source itself, where little else is lost by that; else the one that was not used for longest."""
         if source is not None and not source.running and 2 * length >= len(source.items):
             return source
-        over = [held for held in self._held if not held.running and held is not source]
-        if not over:
-            assert source is not None
-            return source
+        over = (held for held in self._held if not held.running and held is not source)
         return min(over, key=lambda held: (bool(held.items), held.used))
 
     def _cut(self, held: Held, length: int, state: Any) -> None:
         if length == len(held.items):
             return
         position = held.positions[length]
-        if state is not None:
-            self._put_back(held, state)
-        if not llama.llama_memory_seq_rm(self._memory, held.number, position, -1):
+        back = state is None or self._put_back(held, state)
+        if not back or not llama.llama_memory_seq_rm(self._memory, held.number, position, -1):
             self._forget(held)
             return
         held.cells -= len(held.items) - length  # images take more; too many are counted then, which is safe
@@ -153,14 +151,14 @@ class LlamaMemory:
     def _copy(self, source: Held, held: Held, length: int, state: Any) -> None:
         end = source.positions[length] if length < len(source.items) else source.end
         llama.llama_memory_seq_cp(self._memory, source.number, held.number, 0, end)
-        if state is not None:
-            self._put_back(held, state)
+        if state is not None and not self._put_back(held, state):
+            self._forget(held)
+            return
         held.items, held.positions = source.items[:length], source.positions[:length]
         held.end, held.cells = end, source.cells
 
-    def _put_back(self, held: Held, state: Any) -> None:
-        if not llama.llama_state_seq_set_data_ext(self._context, state, len(state), held.number, _PARTIAL):
-            raise RuntimeError("llama.cpp did not take back a state of its own")
+    def _put_back(self, held: Held, state: Any) -> bool:
+        return bool(llama.llama_state_seq_set_data_ext(self._context, state, len(state), held.number, _PARTIAL))
 
     def _forget(self, held: Held) -> None:
         llama.llama_memory_seq_rm(self._memory, held.number, -1, -1)

@@ -5,7 +5,6 @@ llama-cpp-python's `Llama`, which is one conversation and cannot be stopped with
 on the worker's thread. Here a model is loaded; `llama_engine` computes.
 """
 
-import logging
 import os
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from functools import cache, partial
@@ -17,8 +16,9 @@ import llama_cpp.llama_cpp as llama
 from llmux.config import Model
 from llmux.errors import LoadFailed, WeightsMissing
 from providers import llama_log
+from providers.context import Request, fitting_context
 from providers.engine import EngineLoop
-from providers.llama_engine import BATCH, LlamaEngine, LlamaSequence, Request
+from providers.llama_engine import BATCH, LlamaEngine, LlamaSequence
 from providers.llama_memory import LlamaMemory
 from providers.llama_sampler import defaults_of
 from providers.llama_vocabulary import LlamaVocabulary
@@ -26,8 +26,6 @@ from providers.projector import Projector, image_token
 from providers.runtime import Image, Piece, Sampling
 from providers.worker import Cancelled, Worker
 from vram.prediction import KEPT_STATES
-
-_logger = logging.getLogger(__name__)
 
 _KEPT_SEQUENCES = 16
 """Sequences that are over and may stay, beside those that are computed: their cells are there anyway. Where each has a
@@ -118,7 +116,7 @@ class LlamaCpp:
         self.chat_template = template.decode(errors="replace")
         self.special_tokens = self._vocabulary.special_tokens
         self.control_tokens = self._vocabulary.control_tokens
-        self.context = self._fitting_context(context)
+        self.context = fitting_context(self._name, context, llama.llama_model_n_ctx_train(self._model))
         if projector is not None:
             self._open_projector(projector)
         recurrent = bool(llama.llama_model_is_recurrent(self._model) or llama.llama_model_is_hybrid(self._model))
@@ -174,12 +172,6 @@ class LlamaCpp:
                 f"llama.cpp cannot give {self._name} {cells} tokens of context; the log at level debug says why"
             ) from llama_log.shortage()
         return context
-
-    def _fitting_context(self, wanted: int) -> int:
-        trained: int = llama.llama_model_n_ctx_train(self._model)
-        if wanted > trained:
-            _logger.info("%s: context %d instead of %d: it was trained with no more", self._name, trained, wanted)
-        return min(wanted, trained)
 
     def _free(self, _: Cancelled) -> None:
         if self._projector is not None:

@@ -6,15 +6,14 @@ its own: no prompt is padded to another's length, and states (Qwen3.5's) need no
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from llmux.errors import ContextLengthExceeded, InvalidRequest
+from providers.context import Request, answer_tokens
 from providers.fault import fault_of
+from providers.kept_blocks import NOTHING, Border, KeptBlocks
 from providers.prefix import WORTH, borders, common, image_item
-from providers.prefixes import NOTHING, Border, Prefixes
 from providers.runtime import FinishReason, Image, Piece, Sampling, TokenLogprob
 from providers.sampler import check_bias, filled
 from providers.slots import Slots
@@ -33,13 +32,6 @@ _SCORES = 2**25
 """Attention scores that one pass may compute at once, where a model writes all of them down (gpt-oss, because of its
 sinks): in bfloat16, with the copies that it makes, a third of a GB.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    prompt: str
-    sampling: Sampling
-    images: Sequence[Image] = ()
 
 
 class TorchSequence:
@@ -77,8 +69,10 @@ class TorchSequence:
 
 
 class TorchEngine:
-    """model: loaded and in eval mode, with the configuration `config` of its language part
-    vision: its eyes; rows: sequences at one time; kept_bytes: of RAM for beginnings of prompts
+    """model: loaded on `device`, in eval mode
+    vision: its eyes; defaults: what it wants where a request says nothing
+    context: longest prompt and answer together, in tokens; rows: sequences at one time
+    kept_bytes: of RAM for beginnings of prompts
 
     Raises providers.slots.UnknownLayer.
     """
@@ -105,7 +99,7 @@ class TorchEngine:
         self._device = device
         self._context = context
         self._slots = Slots(model.config, rows=rows, context=context, device=device)
-        self._prefixes = Prefixes(kept_bytes)
+        self._kept_blocks = KeptBlocks(kept_bytes)
         self._rows: list[TorchSequence | None] = [None] * rows
 
     def add(self, request: Request) -> TorchSequence:
@@ -115,13 +109,7 @@ class TorchEngine:
         seen = self._vision.see(tokens, request.images) if self._vision is not None and request.images else None
         if seen is not None:
             tokens = seen.tokens
-        if not tokens:
-            raise InvalidRequest("the prompt is empty", param="messages")
-        if len(tokens) >= self._context:
-            raise ContextLengthExceeded(
-                f"the prompt has {len(tokens)} tokens; the model's context holds {self._context}, answer included",
-                param="messages",
-            )
+        most = answer_tokens(len(tokens), self._context, sampling.max_tokens)
         told = sampling.grammar is not None or sampling.logprobs is not None
         sampler = TorchSampler(
             sampling,
@@ -130,11 +118,10 @@ class TorchEngine:
             device=self._device,
             words=self._vocabulary.words if told else None,
         )
-        room = self._context - len(tokens)
         sequence = TorchSequence(
             tokens,
             _items(tokens, seen, request.images),
-            room if sampling.max_tokens is None else min(sampling.max_tokens, room),
+            most,
             self._rows.index(None),
             sampler,
             self._vocabulary.writer(),
@@ -183,7 +170,7 @@ class TorchEngine:
 
     def close(self) -> None:
         self._slots.free()
-        self._prefixes.clear()
+        self._kept_blocks.clear()
 
     # Prompts
 
@@ -205,20 +192,20 @@ class TorchEngine:
     @torch.inference_mode()
     def _begin(self, sequence: TorchSequence) -> None:
         """Take over what is known of a prompt."""
-        if not self._prefixes.keeps:
+        if not self._kept_blocks.keeps:
             return
         items, row, slots = sequence.items, sequence.row, self._slots
         at_borders = None
         if slots.stateful:
             at_borders = [place for place, item in enumerate(items) if item in self._vocabulary.control]
             sequence.borders = borders(items, self._vocabulary.control)
-        found = self._prefixes.find(items, at_borders) if sequence.reuses else NOTHING
+        found = self._kept_blocks.find(items, at_borders) if sequence.reuses else NOTHING
         if found is not NOTHING:
             for number, block in enumerate(found.blocks):
-                start = number * Prefixes.BLOCK
-                slots.put_tokens(row, start, start + Prefixes.BLOCK, block)
+                start = number * KeptBlocks.BLOCK
+                slots.put_tokens(row, start, start + KeptBlocks.BLOCK, block)
             if found.border is not None:
-                slots.put_tokens(row, len(found.blocks) * Prefixes.BLOCK, found.length, found.border.tail)
+                slots.put_tokens(row, len(found.blocks) * KeptBlocks.BLOCK, found.length, found.border.tail)
                 slots.put_state(row, found.border.state)
         sequence.computed = sequence.cached = found.length
 
@@ -414,18 +401,18 @@ class TorchEngine:
     # What is kept
 
     def _keep(self, sequence: TorchSequence) -> None:
-        if not self._prefixes.keeps:
+        if not self._kept_blocks.keeps:
             return
         row, slots = sequence.row, self._slots
-        self._prefixes.keep(sequence.items[: sequence.computed], lambda start, end: slots.tokens(row, start, end))
+        self._kept_blocks.keep(sequence.items[: sequence.computed], lambda start, end: slots.tokens(row, start, end))
 
     def _keep_border(self, sequence: TorchSequence) -> None:
         """The state after what is computed of a sequence."""
-        if not self._prefixes.keeps:
+        if not self._kept_blocks.keeps:
             return
         computed, row = sequence.computed, sequence.row
-        tail = self._slots.tokens(row, computed - computed % Prefixes.BLOCK, computed)
-        self._prefixes.keep_border(sequence.items[:computed], Border(tail, self._slots.state(row)))
+        tail = self._slots.tokens(row, computed - computed % KeptBlocks.BLOCK, computed)
+        self._kept_blocks.keep_border(sequence.items[:computed], Border(tail, self._slots.state(row)))
 
 
 def _items(tokens: Sequence[int], seen: "Seen | None", images: Sequence[Image]) -> list[int]:

@@ -14,13 +14,14 @@ from llmux.config import Model
 from llmux.errors import LlmuxError, LoadFailed, WeightsMissing
 from providers.checkpoint import Checkpoint
 from providers.construction import TURN
+from providers.context import Request, fitting_context
 from providers.engine import EngineLoop
 from providers.runtime import Image, Piece, Sampling
 from providers.sampler import filled
 from providers.worker import Cancelled, Worker
 
 if TYPE_CHECKING:
-    from providers.torch_engine import Request, TorchEngine, TorchSequence
+    from providers.torch_engine import TorchEngine, TorchSequence
     from providers.torch_vocabulary import TorchVocabulary
 
 _logger = logging.getLogger(__name__)
@@ -70,8 +71,6 @@ class TransformersChat:
         self._loop = EngineLoop(engine, self._worker, slots=model.max_concurrency)
 
     def generate(self, prompt: str, sampling: Sampling, images: Sequence[Image] = ()) -> AsyncGenerator[Piece, None]:
-        from providers.torch_engine import Request
-
         assert self._loop is not None
         return self._loop.stream(Request(prompt, sampling, images))
 
@@ -124,7 +123,8 @@ class TransformersChat:
         self.chat_template = tokenizer.chat_template
         self.special_tokens = vocabulary.special_tokens
         self.control_tokens = vocabulary.control_tokens
-        self.context = self._fitting_context(model, entry.context)
+        trained = getattr(model.config.get_text_config(), "max_position_embeddings", None) or entry.context
+        self.context = fitting_context(self._name, entry.context, trained)
         return self._engine_of(model, vocabulary, checkpoint, entry, sees)
 
     def _engine_of(
@@ -163,12 +163,6 @@ class TransformersChat:
             )
         except UnknownLayer as layer:
             raise LoadFailed(f"{self._name} has layers of a kind that is not known here: {layer}") from None
-
-    def _fitting_context(self, model: Any, wanted: int) -> int:
-        trained: int = getattr(model.config.get_text_config(), "max_position_embeddings", None) or wanted
-        if wanted > trained:
-            _logger.info("%s: context %d instead of %d: it was trained with no more", self._name, trained, wanted)
-        return min(wanted, trained)
 
     def _free(self, _: Cancelled) -> None:
         engine, self._engine, self._loop = self._engine, None, None

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from providers.context import Request
 from providers.runtime import Image, Sampling
-from providers.torch_engine import STEP_TOKENS, Request, TorchEngine, TorchSequence
+from providers.torch_engine import STEP_TOKENS, TorchEngine, TorchSequence
 from providers.transformers_chat import TransformersChat
 
 GREEDY = Sampling(temperature=0)

@@ -311,7 +311,11 @@ def test_parameters_may_come_in_the_query_string(client: httpx.Client, sound: by
 
 
 def test_a_second_file_and_fields_that_nobody_knows_do_no_harm(client: httpx.Client, sound: bytes, text: str) -> None:
-    fields = {"model": "Cohere", "language": "auto", "prompt": "", "temperature": "0", "user": "", "vad_filter": "true"}
+    fields = {"model": "Cohere", "language": "auto", "prompt": "", "temperature": "0", "user": ""} | {
+        "vad_filter": "true",
+        "self": "x",
+        "litellm_logging_obj": "x",
+    }
     answer = client.post(
         ROUTE, data=fields, files=[("file", ("a.wav", sound)), ("audio_file", ("b.wav", sound, "audio/wav"))]
     )

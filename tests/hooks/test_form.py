@@ -54,6 +54,16 @@ def test_another_file_is_left_out() -> None:
     assert asked("", model="Ears", audio_file=UploadFile(io.BytesIO(b"RIFF"))) == {"model": "Ears"}
 
 
+@pytest.mark.parametrize("name", ["self", "litellm_logging_obj", "guardrails", "model_info"])
+def test_a_text_that_litellm_would_take_for_its_own_is_left_out(name: str) -> None:
+    assert asked("", model="Ears", **{name: "x"}) == {"model": "Ears"}
+
+
+@pytest.mark.parametrize("name", ["api_base", "mock_response"])
+def test_what_is_refused_stays_to_be_refused(name: str) -> None:
+    assert asked("", **{name: "x"}) == {name: "x"}
+
+
 def test_a_field_that_nobody_knows_is_left_out() -> None:
     assert asked("", model="Ears", vector_store_request_metadata="x", user="u") == {"model": "Ears", "user": "u"}
 

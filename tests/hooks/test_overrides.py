@@ -119,10 +119,11 @@ async def test_what_asks_for_an_answer_is_json_whatever_it_is_called(content_typ
     assert await read("/v1/messages", [b'{"no-log": true}'], content_type) == (b"{}", "application/json")
 
 
-async def test_the_form_of_a_recording_passes_as_it_came() -> None:
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/files"])
+async def test_a_form_passes_as_it_came(path: str) -> None:
     sent = [b"--x\r\n", b"no-log"]
     form = b"multipart/form-data; boundary=x"
-    assert await read("/v1/audio/transcriptions", sent, form) == (b"".join(sent), form.decode())
+    assert await read(path, sent, form) == (b"".join(sent), form.decode())
 
 
 async def test_so_does_what_an_administrator_sends() -> None:

@@ -115,6 +115,8 @@ def test_other_settings_stay() -> None:
     assert setup().tasks({"ENABLE_TAGS_GENERATION": False})["ENABLE_TAGS_GENERATION"] is False
     models = setup().models({"DEFAULT_MODELS": "mine", "DEFAULT_MODEL_METADATA": {"capabilities": {"vision": False}}})
     assert models["DEFAULT_MODELS"] == "mine"
+    named = setup(model="Qwen3.5-4B-Thinking").models({"DEFAULT_MODELS": "mine"})
+    assert named["DEFAULT_MODELS"] == "Qwen3.5-4B-Thinking"
     assert models["DEFAULT_MODEL_METADATA"]["capabilities"] == {"vision": False, "builtin_tools": False, "usage": True}
 
 

@@ -63,6 +63,13 @@ def test_nothing_is_changed_unless_all_of_it_can_be(status: dict[str, int], said
     assert written == []
 
 
+@pytest.mark.parametrize("body", [{}, [], None, "text", {"OPENAI_API_BASE_URLS": 5}])
+def test_another_server_that_speaks_json_is_told_from_it(body: object) -> None:
+    everywhere = httpx.MockTransport(lambda _: httpx.Response(200, json=body))
+    with pytest.raises(OpenWebUIError, match="no Open WebUI of a version that is known"):
+        OpenWebUI("http://chat", "token", everywhere).set_up(SETUP)
+
+
 def test_an_address_where_nobody_answers_is_said() -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused", request=request)

@@ -231,13 +231,16 @@ async def test_a_client_that_leaves_while_it_waits_takes_its_request_along(ask: 
     assert len(client.messages) == said
 
 
+PAGE = (b"access-control-allow-origin", b"https://page.example")
+
+
 class Hasty(Model):
     """LiteLLM, of other APIs than chat completions: it begins to answer before its model does."""
 
     def __init__(self) -> None:
         super().__init__()
         self.silent = True
-        headers = [(b"content-type", b"text/event-stream"), (b"x-own", b"1")]
+        headers = [(b"content-type", b"text/event-stream"), (b"x-own", b"1"), PAGE]
         self._answer.put_nowait({"type": "http.response.start", "status": 200, "headers": headers})
         self.says(b"event: message_start\n\n")
 
@@ -275,6 +278,7 @@ async def test_an_error_before_the_model_says_a_word_keeps_its_status(ask: Ask, 
     await client.request
     assert client.status == 503
     assert (b"Retry-After", b"7") in client.messages[0]["headers"]
+    assert PAGE in client.messages[0]["headers"], "a page must be able to read it"
     assert json.loads(client.body) == FULL.body()
 
 

@@ -36,7 +36,9 @@ class Counting:
 
 
 class Counter:
-    """Says the numbers from 1 on. `go` lets it do its next steps; a test that wants none takes it away."""
+    """Says the numbers from 1 on. `go` lets it do its next steps; a test that wants none takes it away. Whoever counts
+    to `stuck` cannot be let go.
+    """
 
     step_tokens = 8
 
@@ -48,6 +50,7 @@ class Counter:
         self.go.set()
         self.stepped = threading.Event()
         self.threads: set[int] = set()
+        self.stuck: int | None = None
 
     def add(self, request: Count) -> Counting:
         if not request.prompt:
@@ -79,6 +82,9 @@ class Counter:
 
     def remove(self, sequence: Counting) -> None:
         self.held.remove(sequence)
+        if sequence.wanted.to == self.stuck:
+            self.stuck = None
+            raise MemoryError("no room for the one that waited for it")
 
 
 @pytest.fixture
@@ -204,12 +210,28 @@ async def test_what_is_wrong_with_the_device_ends_all_of_them(
     loop: EngineLoop[Count, Counting], engine: Counter, error: Exception
 ) -> None:
     ended = await asyncio.gather(
-        *(read(loop, Count(2, 10_000)) for _ in range(5)),
         read(loop, Count(2, 10, fails_at=2, error=error)),
+        *(read(loop, Count(2, 10_000)) for _ in range(5)),
         return_exceptions=True,
     )
-    assert {type(each) for each in ended} <= {type(error), str}
+    assert [type(each) for each in ended] == [type(error)] * 6, "those that wait for room, too"
     assert not engine.held
+    assert await read(loop, Count(2, 3)) == counted(3), "whoever comes later is served"
+
+
+@pytest.mark.parametrize("to", [3, 10_000], ids=["at its end", "before"])
+async def test_what_cannot_be_let_go_ends_all_of_them_and_strands_nobody(
+    loop: EngineLoop[Count, Counting], engine: Counter, to: int
+) -> None:
+    engine.stuck = to
+    others = [asyncio.create_task(read(loop, Count(2, 20_000))) for _ in range(SLOTS)]
+    async with aclosing(loop.stream(Count(2, to))) as leaving:
+        others.pop().cancel()
+        async for piece in leaving:
+            if piece.finish_reason is not None or to > 3:
+                break
+    ended = await asyncio.gather(*others, return_exceptions=True)
+    assert [type(each) for each in ended] == [MemoryError] * len(others)
     assert await read(loop, Count(2, 3)) == counted(3), "whoever comes later is served"
 
 

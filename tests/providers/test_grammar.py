@@ -33,8 +33,8 @@ def words() -> Vocabulary:
     return vocabulary()
 
 
-def said(words: Vocabulary, grammar: str, seed: int, most: int = 2500) -> str | None:
-    """Any answer that the grammar allows; None where it had no end by then."""
+def said(words: Vocabulary, grammar: str, seed: int, most: int = 2500) -> str:
+    """Any answer that the grammar allows."""
     matcher, draw, tokens = words.matcher(grammar), np.random.default_rng(seed), b""
     close = {TOKENS.index(b"</think>"), TOKENS.index(b"<|end|>")}
     for _ in range(most):
@@ -45,7 +45,7 @@ def said(words: Vocabulary, grammar: str, seed: int, most: int = 2500) -> str | 
         if token in ENDS:
             return tokens.decode()
         tokens += TOKENS[token]
-    return None
+    raise AssertionError("the grammar lets no answer end")
 
 
 def read(markup: Markup, prompt: str, answer: str, tools: Sequence[Mapping[str, Any]]) -> tuple[str, list[ToolCall]]:
@@ -64,28 +64,25 @@ def test_what_is_said_is_of_its_schema(words: Vocabulary, markup: Markup, prompt
     for seed in range(WALKS):
         schema = SCHEMAS[seed % len(SCHEMAS)]
         grammar = grammar_of(markup, prompt, control_tokens=CONTROL, schema=schema)
-        if (answer := said(words, grammar, seed)) is not None:
-            text, _ = read(markup, prompt, answer, ())
-            jsonschema.validate(json.loads(text), schema)
+        text, _ = read(markup, prompt, said(words, grammar, seed), ())
+        jsonschema.validate(json.loads(text), schema)
 
 
 @pytest.mark.parametrize(("markup", "prompt"), FAMILIES)
 def test_a_call_is_whole_and_its_arguments_are_of_their_schema(words: Vocabulary, markup: Markup, prompt: str) -> None:
     grammar = grammar_of(markup, prompt, control_tokens=CONTROL, calls=TOOLS)
     for seed in range(WALKS):
-        if (answer := said(words, grammar, seed)) is not None:
-            text, calls = read(markup, prompt, answer, TOOLS)
-            assert (text.strip(), bool(calls)) == ("", True)
-            for call in calls:
-                valid(call)
+        text, calls = read(markup, prompt, said(words, grammar, seed), TOOLS)
+        assert (text.strip(), bool(calls)) == ("", True)
+        for call in calls:
+            valid(call)
 
 
 @pytest.mark.parametrize(("markup", "prompt"), FAMILIES)
 def test_one_call_is_one(words: Vocabulary, markup: Markup, prompt: str) -> None:
     grammar = grammar_of(markup, prompt, control_tokens=CONTROL, calls=TOOLS[1:], several=False)
     for seed in range(WALKS):
-        if (answer := said(words, grammar, seed)) is not None:
-            assert [call.name for call in read(markup, prompt, answer, TOOLS)[1]] == ["ping"]
+        assert [call.name for call in read(markup, prompt, said(words, grammar, seed), TOOLS)[1]] == ["ping"]
 
 
 @pytest.mark.parametrize(("markup", "prompt"), FAMILIES)
@@ -93,11 +90,10 @@ def test_an_answer_of_a_schema_may_call_instead(words: Vocabulary, markup: Marku
     kinds = set()
     grammar = grammar_of(markup, prompt, control_tokens=CONTROL, schema=SCHEMAS[1], calls=TOOLS[1:])
     for seed in range(40):
-        if (answer := said(words, grammar, seed)) is not None:
-            text, calls = read(markup, prompt, answer, TOOLS)
-            kinds.add(bool(calls))
-            if not calls:
-                jsonschema.validate(json.loads(text), SCHEMAS[1])
+        text, calls = read(markup, prompt, said(words, grammar, seed), TOOLS)
+        kinds.add(bool(calls))
+        if not calls:
+            jsonschema.validate(json.loads(text), SCHEMAS[1])
     assert kinds == {True, False}
 
 
@@ -147,7 +143,6 @@ def test_names_are_data(words: Vocabulary, markup: Markup, prompt: str, name: st
         {"type": "function", "function": {"name": name, "parameters": {**parameters, "additionalProperties": False}}}
     ]
     answer = said(words, grammar_of(markup, prompt, control_tokens=CONTROL, calls=tools, several=False), 1)
-    assert answer is not None
     (call,) = read(markup, prompt, answer, tools)[1]
     assert (call.name, json.loads(call.arguments)) == (name, {name: name})
 
@@ -170,13 +165,17 @@ def one(schema: Mapping[str, Any], **more: Any) -> list[dict[str, Any]]:
     [
         {"type": "string", "maxLength": 4},
         {"type": "string", "pattern": "^a+$", "minLength": 2, "maxLength": 4},
-        {"type": "string", "pattern": "[0-9]"},
+        {"type": "string", "pattern": "[0-9]", "maxLength": 5},
         {"enum": ["x", "", "\n"]},
         {"enum": [1, "1", None]},
         {"enum": [1, 2]},
         {"const": False},
         {"type": ["string", "null"], "maxLength": 3},
+        {"type": ["string", "null"], "pattern": "^a+$"},
+        {"type": ["string", "null"], "enum": ["u", "v", None]},
         {"anyOf": [{"type": "string", "enum": ["u"]}, {"type": "integer"}]},
+        {"anyOf": [{"enum": ["u", "v"]}, {"type": "string", "pattern": "^[0-9]$"}, {"type": "null"}]},
+        {"oneOf": [{"const": "u"}, {"const": "v"}]},
         {"type": "integer", "minimum": 3, "maximum": 5},
         {"type": "array", "items": {"$ref": "#/$defs/Unit"}, "maxItems": 2},
         {"$ref": "#/$defs/Unit"},
@@ -188,14 +187,35 @@ def test_each_argument_is_of_its_schema(words: Vocabulary, schema: dict[str, Any
     parameters = tools[0]["function"]["parameters"]
     grammar = grammar_of(QWEN, SILENT, control_tokens=CONTROL, calls=tools, several=False)
     for seed in range(WALKS):
-        if (answer := said(words, grammar, seed)) is not None:
-            (call,) = read(QWEN, SILENT, answer, tools)[1]
-            jsonschema.validate(json.loads(call.arguments), parameters)
+        (call,) = read(QWEN, SILENT, said(words, grammar, seed), tools)[1]
+        jsonschema.validate(json.loads(call.arguments), parameters)
+
+
+@pytest.mark.parametrize(
+    ("schema", "values"),
+    [
+        ({"oneOf": [{"const": "u"}, {"const": "v"}]}, {"u", "v"}),
+        ({"anyOf": [{"enum": ["u", "v"]}, {"type": "null"}]}, {"u", "v", None}),
+        ({"anyOf": [{"$ref": "#/$defs/Unit"}, {"const": "u"}, {"type": "null"}]}, {"C", "F", "u", None}),
+        ({"type": ["string", "null"], "enum": ["u", None]}, {"u", None}),
+        ({"enum": ["u", None, 7]}, {"u", None}),
+        ({"$ref": "#/$defs/Again"}, {"u"}),
+    ],
+)
+def test_each_value_that_bare_text_can_tell_may_be_chosen(
+    words: Vocabulary, schema: dict[str, Any], values: set[str | None]
+) -> None:
+    again = {"anyOf": [{"$ref": "#/$defs/Again"}, {"const": "u"}]}
+    tools = one(schema, **{"$defs": {"Unit": {"enum": ["C", "F"]}, "Again": again}})
+    grammar = grammar_of(QWEN, SILENT, control_tokens=CONTROL, calls=tools, several=False)
+    calls = [read(QWEN, SILENT, said(words, grammar, seed), tools)[1][0] for seed in range(40)]
+    assert {json.loads(call.arguments)["a"] for call in calls} == values
 
 
 @pytest.mark.parametrize(
     ("tools", "part"),
     [
+        (one({"oneOf": [{"type": "string", "maxLength": 3}, {"const": "x"}]}), "oneOf"),
         (one({"type": "string"}, minProperties=2), "minProperties"),
         (one({"type": "string", "not": {"const": "x"}}), "not"),
         (one({"type": "string", "pattern": "^a|b$"}), "pattern"),

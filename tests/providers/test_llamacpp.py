@@ -205,7 +205,7 @@ async def test_control_tokens_of_the_client_stay_text(runtime: LlamaCpp) -> None
 
 
 async def test_a_context_beyond_the_models_own_is_cut(smollm2: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "providers.llamacpp"):
+    with caplog.at_level(logging.INFO, "providers.context"):
         loaded = await llamacpp.load(model(smollm2.name, context=10_000), smollm2.parent)
     await loaded.close()
     assert loaded.context == 8192

@@ -10,9 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
 from llmux.errors import InvalidRequest
-from providers.prefixes import Prefixes
+from providers.context import Request
+from providers.kept_blocks import KeptBlocks
 from providers.runtime import Image, Piece, Sampling
-from providers.torch_engine import STEP_TOKENS, Request, TorchEngine, TorchSequence
+from providers.torch_engine import STEP_TOKENS, TorchEngine, TorchSequence
 from providers.torch_vocabulary import TorchVocabulary
 from providers.vision import Vision
 from tests import checkpoints
@@ -57,7 +58,7 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def engine(shared: TorchEngine) -> Iterator[TorchEngine]:
-    shared._prefixes.clear()
+    shared._kept_blocks.clear()
     yield shared
     assert not any(shared._rows)
     assert shared._slots.bytes == 0
@@ -66,7 +67,7 @@ def engine(shared: TorchEngine) -> Iterator[TorchEngine]:
 @pytest.fixture
 def forgetful(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> TorchEngine:
     """The same, but it keeps no prefixes."""
-    monkeypatch.setattr(engine, "_prefixes", Prefixes(0))
+    monkeypatch.setattr(engine, "_kept_blocks", KeptBlocks(0))
     return engine
 
 
@@ -229,7 +230,7 @@ def test_whoever_joins_leaves_and_is_cancelled_nothing_stays(
     draw = random.Random(seed)
     prompts = [said("word " * draw.randint(1, 60), engine) + said(str(number), engine) for number in range(12)]
     wanted = {prompt: watched.alone(prompt, 8) for prompt in prompts}
-    engine._prefixes.clear()
+    engine._kept_blocks.clear()
     waiting, running, whole = list(prompts), dict[TorchSequence, str](), 0
     while waiting or running:
         while waiting and len(running) < ROWS:
@@ -246,9 +247,9 @@ def test_whoever_joins_leaves_and_is_cancelled_nothing_stays(
             del running[sequence]
     assert whole
     assert engine._slots.bytes == 0
-    assert sum(size for _, size in engine._prefixes._kept.values()) == engine._prefixes.bytes
+    assert sum(size for _, size in engine._kept_blocks._kept.values()) == engine._kept_blocks.bytes
     engine.close()
-    assert engine._prefixes.bytes == 0
+    assert engine._kept_blocks.bytes == 0
 
 
 def test_what_one_sequence_gets_wrong_is_its_own(
@@ -309,7 +310,7 @@ def test_no_logprobs_are_told_unless_they_are_asked_for(forgetful: TorchEngine, 
     assert all(isinstance(piece, Piece) and piece.logprobs == () for piece in watched.pieces[sequence])
 
 
-# Prefixes
+# Beginnings that are kept
 
 
 def test_the_next_turn_computes_only_what_is_new(engine: TorchEngine, watched: Watched) -> None:
@@ -319,10 +320,10 @@ def test_the_next_turn_computes_only_what_is_new(engine: TorchEngine, watched: W
     later = talk + said("model: an answer" + "user: more", engine) + turn
     wanted = watched.alone(later, 6)
     again_from = wanted.cached
-    engine._prefixes.clear()
+    engine._kept_blocks.clear()
     unaided = watched.alone(later, 6)
     assert (first.cached, unaided.cached) == (0, 0)
-    assert again_from >= len(engine._vocabulary.tokenize(talk)) - Prefixes.BLOCK
+    assert again_from >= len(engine._vocabulary.tokenize(talk)) - KeptBlocks.BLOCK
     assert close(watched.logprobs(wanted), watched.logprobs(unaided))
 
 
@@ -330,7 +331,7 @@ def test_another_conversation_shares_the_first_message(engine: TorchEngine, watc
     system, turn = said("system: be brief. " * 12, engine), said("model:", engine)
     watched.alone(system + said("user: this", engine) + turn, 3)
     second = watched.alone(system + said("user: something else", engine) + turn, 3)
-    assert second.cached >= len(engine._vocabulary.tokenize(system)) - Prefixes.BLOCK
+    assert second.cached >= len(engine._vocabulary.tokenize(system)) - KeptBlocks.BLOCK
     assert isinstance(watched.pieces[second][-1], Piece)
     assert all(piece.cached_tokens == second.cached for piece in watched.pieces[second] if isinstance(piece, Piece))
 
@@ -381,7 +382,7 @@ def watched_eyes(seeing: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> Watche
 
 
 def test_who_sees_and_who_reads_go_together(watched_eyes: Watched, seeing: TorchEngine) -> None:
-    seeing._prefixes = Prefixes(0)
+    seeing._kept_blocks = KeptBlocks(0)
     seen = f"<|im_start|>user\n{SEEN}{SEEN}What are they?<|im_end|>"
     images = [picture(0, 300, 200), picture(1, 64, 64)]
     wanted = watched_eyes.alone(seen, 10, images), watched_eyes.alone("Hello", 20)
@@ -417,6 +418,6 @@ def test_an_image_is_the_same_prefix_only_if_it_is_the_same_image(
     assert looks == [0], "it is not looked at again"
     other = watched_eyes.alone(later, 4, [picture(1, 300, 300)])
     assert other.cached == 0
-    seeing._prefixes.clear()
+    seeing._kept_blocks.clear()
     unaided = watched_eyes.alone(later, 4, [picture(0, 300, 300)])
     assert close(watched_eyes.logprobs(same), watched_eyes.logprobs(unaided))

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llmux.config import Model
 from providers import mxfp4, torch_engine, transformers_chat
-from providers.prefixes import Prefixes
+from providers.kept_blocks import KeptBlocks
 from providers.runtime import Piece, Sampling
 from providers.transformers_chat import TransformersChat
 from tests import checkpoints
@@ -75,7 +75,7 @@ async def test_its_small_attention_matrices_take_smaller_steps_the_further_it_is
 
 async def test_small_steps_say_the_same(runtime: TransformersChat, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_of(runtime)
-    monkeypatch.setattr(engine, "_prefixes", Prefixes(0))
+    monkeypatch.setattr(engine, "_kept_blocks", KeptBlocks(0))
     wanted = greedy(engine, PROMPT, 12)
     monkeypatch.setattr(torch_engine, "_SCORES", 2 * 7 * 300)
     assert engine._pass_tokens(0) < 10

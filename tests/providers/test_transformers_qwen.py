@@ -13,7 +13,7 @@ from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
 from llmux.errors import InvalidRequest
 from providers import transformers_chat
-from providers.prefixes import Prefixes
+from providers.kept_blocks import KeptBlocks
 from providers.runtime import Image, Piece, Sampling
 from providers.torch_engine import STEP_TOKENS
 from providers.transformers_chat import TransformersChat
@@ -152,7 +152,7 @@ async def test_fp8_is_unpacked_for_the_cpu_as_transformers_does(qwen: Path, tmp_
     checkpoints.write_fp8(qwen, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["quantization_config"]["quant_method"] == "fp8"
     loaded = await transformers_chat.load(safetensors(), tmp_path)
-    engine_of(loaded)._prefixes = Prefixes(0)  # where it stops to keep a state, bfloat16 rounds otherwise
+    engine_of(loaded)._kept_blocks = KeptBlocks(0)  # where it stops to keep a state, bfloat16 rounds otherwise
     try:
         prompt, images = asked(SEEN + "What is it?"), [picture(0)]
         _, said = reference(tmp_path, prompt, images)

@@ -9,8 +9,9 @@ import pytest_asyncio
 
 from llmux.errors import ContextLengthExceeded, InvalidRequest
 from providers import transformers_chat
+from providers.context import Request
 from providers.runtime import Image
-from providers.torch_engine import STEP_TOKENS, Request
+from providers.torch_engine import STEP_TOKENS
 from providers.transformers_chat import TransformersChat
 from providers.vision import Seen
 from tests.pictures import picture

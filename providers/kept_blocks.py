@@ -58,7 +58,7 @@ class Digests:
             yield running.digest()
 
 
-class Prefixes:
+class KeptBlocks:
     """most_bytes: 0 keeps nothing; BLOCK: tokens of a block"""
 
     BLOCK = 64
@@ -89,9 +89,6 @@ class Prefixes:
                 return Found(position, self._blocks(names[: position // self.BLOCK]), border)
         return NOTHING
 
-    def knows_border(self, items: Sequence[int]) -> bool:
-        return ("border", next(Digests(items).at([len(items)]))) in self._kept
-
     def keep(self, items: Sequence[int], read: Callable[[int, int], Any]) -> None:
         """Keep the whole blocks of a sequence that are not kept yet. read: what there is of tokens start to end."""
         ends = self._ends(items)
@@ -102,13 +99,11 @@ class Prefixes:
             else:
                 values = read(end - self.BLOCK, end)
                 self._put(("block", name), values, values.nbytes)
-        self._trim()
 
     def keep_border(self, items: Sequence[int], border: Border) -> None:
         """Keep the state that follows these tokens."""
         size = border.tail.nbytes + sum(tensor.nbytes for tensor in border.state)
         self._put(("border", next(Digests(items).at([len(items)]))), border, size)
-        self._trim()
 
     def _ends(self, items: Sequence[int]) -> range:
         """Where whole blocks end."""
@@ -130,8 +125,6 @@ class Prefixes:
             self.bytes -= self._kept.pop(name)[1]
         self._kept[name] = (values, size)
         self.bytes += size
-
-    def _trim(self) -> None:
         while self.bytes > self._most_bytes:
             _, (_, size) = self._kept.popitem(last=False)
             self.bytes -= size

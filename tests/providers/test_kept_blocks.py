@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from providers.kept_blocks import NOTHING, Border, KeptBlocks
 from providers.prefix import image_item
-from providers.prefixes import NOTHING, Border, Prefixes
 
-BLOCK = Prefixes.BLOCK
+BLOCK = KeptBlocks.BLOCK
 BLOCK_BYTES = BLOCK * 8
 
 
@@ -26,7 +26,7 @@ def border() -> Border:
 
 
 def test_whole_blocks_are_found_again() -> None:
-    kept = Prefixes(10**6)
+    kept = KeptBlocks(10**6)
     prompt = list(range(3 * BLOCK + 5))
     assert kept.find(prompt, None) is NOTHING
     kept.keep(prompt, read)
@@ -36,14 +36,14 @@ def test_whole_blocks_are_found_again() -> None:
 
 
 def test_the_last_token_is_always_left() -> None:
-    kept = Prefixes(10**6)
+    kept = KeptBlocks(10**6)
     prompt = list(range(2 * BLOCK))
     kept.keep(prompt, read)
     assert kept.find(prompt, None).length == 2 * BLOCK - 1
 
 
 def test_a_state_is_found_at_its_border_alone() -> None:
-    kept = Prefixes(10**6)
+    kept = KeptBlocks(10**6)
     prompt = list(range(2 * BLOCK))
     at = BLOCK + 10
     kept.keep(prompt[:at], read)
@@ -55,7 +55,7 @@ def test_a_state_is_found_at_its_border_alone() -> None:
 
 
 def test_a_state_is_of_no_use_without_all_of_its_blocks() -> None:
-    kept = Prefixes(10**6)
+    kept = KeptBlocks(10**6)
     prompt = list(range(3 * BLOCK))
     kept.keep_border(prompt[:-1], border())
     assert kept.find(prompt, [len(prompt) - 1]) is NOTHING
@@ -64,14 +64,14 @@ def test_a_state_is_of_no_use_without_all_of_its_blocks() -> None:
 def test_an_image_is_told_from_another() -> None:
     images = [np.full((4, 4, 3), shade, np.uint8) for shade in (1, 2)]
     prompts = [[image_item(image)] * BLOCK + [5] for image in images]
-    kept = Prefixes(10**6)
+    kept = KeptBlocks(10**6)
     kept.keep(prompts[0], read)
     assert kept.find(prompts[0], None).length == BLOCK
     assert kept.find(prompts[1], None) is NOTHING
 
 
 def test_what_ends_a_prompt_goes_before_what_begins_it() -> None:
-    kept = Prefixes(3 * BLOCK_BYTES)
+    kept = KeptBlocks(3 * BLOCK_BYTES)
     prompt = list(range(5 * BLOCK))
     kept.keep(prompt, read)
     assert kept.bytes == 3 * BLOCK_BYTES
@@ -79,7 +79,7 @@ def test_what_ends_a_prompt_goes_before_what_begins_it() -> None:
 
 
 def test_what_was_used_last_stays() -> None:
-    kept = Prefixes(2 * BLOCK_BYTES)
+    kept = KeptBlocks(2 * BLOCK_BYTES)
     one, two, three = ([start, *range(BLOCK)] for start in (1001, 1002, 1003))
     kept.keep(one, read)
     kept.keep(two, read)
@@ -92,7 +92,7 @@ def test_what_was_used_last_stays() -> None:
 def test_never_more_than_is_allowed_and_never_something_else(
     kept: list[tuple[int, int, bool]], most_blocks: int
 ) -> None:
-    prefixes = Prefixes(most_blocks * BLOCK_BYTES)
+    prefixes = KeptBlocks(most_blocks * BLOCK_BYTES)
     for first, length, at_border in kept:
         prompt = [first, *range(length)]
         prefixes.keep(prompt, partial(numbers, first))
