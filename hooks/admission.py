@@ -71,9 +71,10 @@ class Admission(CustomLogger):
                 raise PermissionDenied(f"this key may not use {name}; GET /v1/models lists what it may", param="model")
             if TASK_OF_CALL.get(call_type) == "llm":
                 refuse_malformed(data, call_type)
-                narrow(data)
             model = self._aliases.get(name, name)
             if model not in self._other_models:
+                if TASK_OF_CALL.get(call_type) == "llm":
+                    narrow(data)
                 self._admit(model, call_type)
                 current().model = name
                 current().silent = TASK_OF_CALL.get(call_type) == "llm" and data.get("stream") is True

@@ -103,8 +103,6 @@ def readable(body: bytes, elsewhere: Collection[str] = ()) -> tuple[bytes, Inval
 
     elsewhere: names of models that are not local, whose providers may know more members than KNOWN
     """
-    if not body.strip():
-        return body, None
     try:
         # Whatever LiteLLM can read is read here: its own parser takes less, but for the depth.
         members = json.loads(body)

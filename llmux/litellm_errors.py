@@ -101,10 +101,6 @@ _RULES: Sequence[tuple[str, Callable[[re.Match[str]], LlmuxError]]] = (
         lambda said: InvalidRequest(f"{said['name']} must be an object", param=said["name"]),
     ),
     (
-        r"500 \w+: [^\n]*: line \d+ column \d+ \(char \d+\)$",  # as the route of speech has it
-        lambda _: InvalidRequest("the body is not the JSON of an object"),
-    ),
-    (
         r"\d+ internal_server_error: .*LiteLLM Enterprise",
         lambda _: InvalidRequest("this is a part of LiteLLM Enterprise, which llmux is without"),
     ),

@@ -6,6 +6,7 @@ them. It speaks of bytes, which any tokens may spell, and of control tokens by t
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import llguidance
@@ -22,6 +23,9 @@ _BY_NAME = ("$defs", "definitions", "properties", "patternProperties")
 _LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties")
 """Where a JSON schema holds others."""
+
+_LOOKED_AT = 64
+"""Parts of one schema that are tried in search of the one at fault; beyond them, the whole is named."""
 
 
 class Vocabulary:
@@ -154,7 +158,7 @@ def _fault(schema: Mapping[str, Any]) -> str:
 def _culprit(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
     """The way to the innermost part that is at fault."""
     shared = {name: root[name] for name in ("$defs", "definitions") if name in root}
-    for way, part in _parts(schema):
+    for way, part in islice(_parts(schema), _LOOKED_AT):
         if isinstance(part, Mapping) and _fault({**shared, **part}):
             return way + _culprit(part, root)
     return ""

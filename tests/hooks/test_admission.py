@@ -126,6 +126,8 @@ async def test_a_transcription_may_name_its_model_in_the_query_string(admission:
 
 async def test_a_model_of_another_provider_passes(admission: Admission) -> None:
     assert await ask(admission, "acompletion", {"model": "Cloud"})
+    hosted = {"type": "allowed_tools", "allowed_tools": {"tools": [{"type": "web_search"}]}}
+    assert await ask(admission, "acompletion", {"model": "Cloud", "tools": [], "tool_choice": hosted})
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def test_what_clients_send_passes_as_it_came(more: Mapping[str, Any]) -> None:
 @pytest.mark.parametrize(
     "sent",
     [
+        b"",
         b"no JSON",
         b"[1]",
         b'"text"',

@@ -134,6 +134,11 @@ def test_what_can_be_held(schema: dict[str, Any]) -> None:
         ({"type": "text"}, "schema", "text"),
         ({"type": "object", "properties": 3}, "schema", "properties"),
         ({"type": "object", "x-guidance": {"lenient": True}, "not": {}}, "schema", "not"),
+        (
+            {"type": "object", "properties": {key: {} for key in map(str, range(99))} | {"z": {"not": {}}}},
+            "schema",
+            "not",
+        ),
     ],
 )
 def test_what_cannot_be_held_is_refused_by_its_part(schema: dict[str, Any], part: str, reason: str) -> None:
