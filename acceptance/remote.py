@@ -35,6 +35,7 @@ def transcribes(gateway: Gateway, name: str) -> str:
 
 @check("streams through the proxy as it writes", needs=(proxy_given,), each=FIRST_CHAT)
 def streams(gateway: Gateway, name: str) -> str:
+    chat.ask(_proxied(gateway), name, chat.HELLO, 1)  # a load is no part of how its words come
     content_type, events = chat.stream(_proxied(gateway), name, chat.COUNT, chat.WORDS)
     return chat.judge_stream(content_type, events, name)
 

@@ -177,10 +177,10 @@ def together(gateway: Gateway, model: str) -> str:
 
 @check("keeps a model that serves, and says when to come back", each=FIRST_CHAT, needs=NEEDS)
 def keeps_busy(gateway: Gateway, model: str) -> str:
-    body = {"model": gateway.name_of(model).name, "messages": chat.COUNT, "max_tokens": 128, "stream": True}
-    with gateway.http.stream("POST", "/v1/chat/completions", json=body) as answer:
+    body = {"model": gateway.name_of(model).name, "messages": chat.COUNT, "max_tokens": 128, "temperature": 0}
+    with gateway.http.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as answer:
         lines = answer.iter_lines()
-        next(lines)
+        expect(next(lines, None) is not None, "the stream ends before it begins")
         refused = gateway.command("unload", model=model)
         rest = list(lines)
     judge_refusal(refused, 503, "model_busy")
