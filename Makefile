@@ -42,7 +42,7 @@ test-openwebui: models  ## drive the real Open WebUI, by its API and in Chromium
 	@$(VENV)/python -m tests.clients.open_webui
 	@$(VENV)/python -m pytest tests/clients -m openwebui $(ARGS)
 
-bench: setup  ## measure: NAME=vram-sim ARGS="--events 50000"; without NAME, list what can be asked
+bench: models  ## measure: NAME=vram-sim ARGS="--events 50000"; without NAME, list what can be asked
 	@$(VENV)/python -m bench $(NAME) $(ARGS)
 
 lint: setup  ## ruff and mypy --strict

@@ -5,25 +5,19 @@ What they need beside this project's packages goes into environments of their ow
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import httpx
-
 from bench.gateway import others_environment
+from bench.server import free_port, running
 
 XLLAMACPP = "xllamacpp==2026.10.11549"
 STARLETTE_CONTEXT = "starlette-context==0.3.6"
-
-_START_S = 300
 
 _XLLAMACPP = """\
 import json, os, signal, sys
@@ -35,12 +29,11 @@ given.model.path = asked["file"]
 given.n_ctx, given.n_parallel = asked["context"] * asked["slots"], asked["slots"]
 given.n_batch = given.n_ubatch = asked["batch"]
 given.cpuparams.n_threads = given.cpuparams_batch.n_threads = asked["threads"]
-given.no_extra_bufts = True
 given.port = int(sys.argv[2])
 server = xllamacpp.Server(given)
 signal.pause()
 """
-"""The file mapped as it is, as this project's runtime has it; the rest is its own choice, its caches too."""
+"""The rest is its own choice: its caches, and whether it lays out weights anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +54,7 @@ def xllamacpp(load: Load) -> Iterator[str]:
         python = Path(folder) / "venv" / "bin" / "python"
         _run([*_uv(), "venv", "--quiet", "--python", sys.executable, str(python.parent.parent)])
         _run([*_uv(), "pip", "install", "--quiet", "--python", str(python), XLLAMACPP])
-        port = _free_port()
+        port = free_port()
         command = [str(python), "-c", _XLLAMACPP, json.dumps(asdict(load)), str(port)]
         with _serving(command, {}, port, Path(folder) / "log") as address:
             yield address
@@ -72,7 +65,7 @@ def llama_cpp_python(load: Load) -> Iterator[str]:
     """The address of its server, which computes one answer at a time, in the order of arrival."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         _run([*_uv(), "pip", "install", "--quiet", "--no-deps", "--target", f"{folder}/packages", STARLETTE_CONTEXT])
-        port = _free_port()
+        port = free_port()
         options = {
             "model": load.file,
             "n_ctx": load.context,
@@ -98,35 +91,9 @@ def _run(command: Sequence[str]) -> None:
     subprocess.run(command, check=True)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def _serving(command: Sequence[str], more: Mapping[str, str], port: int, log: Path) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env={**others_environment(), **more}, stdout=output, stderr=output)
-    try:
-        began_s = time.monotonic()
-        while not _answers(address):
-            if process.poll() is not None or time.monotonic() - began_s > _START_S:
-                raise RuntimeError(f"a server did not start:\n{log.read_text(errors='replace')[-2000:]}")
-            time.sleep(0.1)
+    environment = {**others_environment(), **more}
+    with running(command, ready=f"{address}/v1/models", log=log, environment=environment):
         yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _answers(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/v1/models", timeout=5, trust_env=False).is_success
-    except httpx.TransportError:
-        return False

@@ -5,7 +5,6 @@ import platform
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import Literal
 import httpx
 import yaml
 
+from bench.server import free_port
 from llmux.litellm_settings import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,9 +74,7 @@ class Gateway:
         self._config = folder / "litellm_config.yaml"
         self._config.write_text(yaml.safe_dump(config))
         self._log = folder / "log"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = int(probe.getsockname()[1])
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:

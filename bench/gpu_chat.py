@@ -1,5 +1,6 @@
 """`python -m bench gpu-chat`: chat on a real GPU with random weights of the real sizes: tokens a second at 1 and 8
-streams, beside `transformers serve`, and as a share of what the card's memory allows. Needs CUDA.
+streams, from the runtime alone and the gateway, beside `transformers serve`, and as a share of what the card's memory
+allows. Needs CUDA.
 
 Each token of a step has to read the weights once: so the rate at which the memory can be read is a limit that no
 program passes, whatever it does with the cores.
@@ -19,6 +20,7 @@ from typing import Any
 
 from bench.chat import Alone, Contender, by_turns, question
 from bench.chat_client import Client
+from bench.gateway import MASTER_KEY, Gateway
 from bench.gpu_vram import CannotRun, card_bytes, configuration, machine
 from bench.shipped import WEIGHTS, checkpoint, write_random
 from bench.transformers_serve import serving
@@ -52,7 +54,7 @@ def main(options: list[str]) -> int:
         prog="python -m bench gpu-chat", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", nargs="+", default=list(PLAYERS), choices=PLAYERS)
-    parser.add_argument("--rounds", type=int, default=3, help="of each, by turns (default 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="of each (default 3)")
     parser.add_argument("--without-serve", action="store_true", help="leave transformers serve out")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "llmux-gpu-vram")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -111,7 +113,7 @@ async def measure(
     tiny: bool = False,
     streams: Sequence[int] = STREAMS,
 ) -> list[Row]:
-    """llmux's runtime and `transformers serve`, one after the other: two copies might not fit."""
+    """The runtime alone, the gateway and `transformers serve`, one after the other: two copies might not fit."""
     from providers import transformers_chat
 
     assert model.weights is not None
@@ -120,9 +122,15 @@ async def measure(
     measured: dict[tuple[str, int], Any] = {}
     runtime = await transformers_chat.load(model, folder)
     try:
-        await _of(Alone(runtime), "llmux", measured, rounds, streams)
+        await _of(Alone(runtime), "runtime", measured, rounds, streams)
     finally:
         await runtime.close()
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        gateway = Gateway(home, served(name, model, models_dir, budget="100 GB" if tiny else "auto"))
+        await asyncio.to_thread(gateway.start)
+        stack.callback(gateway.stop)
+        await _of(Client(gateway.address, MASTER_KEY, name), "gateway", measured, rounds, streams)
     if serve:
         with ExitStack() as stack:
             batching = "qwen" not in name  # linear attention is not among what its batching carries
@@ -141,6 +149,21 @@ async def measure(
         )
         for (contender, count), result in measured.items()
     ]
+
+
+def served(name: str, model: Model, models_dir: Path, *, budget: str) -> Mapping[str, object]:
+    """The configuration of a gateway with this model alone."""
+    entry = model.model_dump(mode="json", include={"task", "runtime", "weights", "context", "max_concurrency"})
+    entry |= {"capabilities": sorted(model.capabilities), "estimate": f"{model.estimate / 1e6:g} MB"}
+    return {
+        "model_list": [{"model_name": name, "litellm_params": {"model": f"llmux/{name}"}}],
+        "llmux": {
+            "budget": budget,
+            "database": "none",
+            "models_dir": str(models_dir),
+            "models": {name: entry},
+        },
+    }
 
 
 def spell(folder: Path) -> None:

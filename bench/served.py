@@ -2,10 +2,7 @@
 
 import os
 import secrets
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-_START_S = 180
+from bench.server import free_port, running
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,33 +35,11 @@ class Served:
 
 @contextmanager
 def served(config: Path) -> Iterator[Served]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    """Its log is beside its configuration."""
     key = f"sk-{secrets.token_hex(16)}"
-    with (config.parent / "gateway.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "llmux", "serve", "--config", config, "--port", str(port)],
-            env={**os.environ, "LLMUX_MASTER_KEY": key},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        gateway = Served(f"http://127.0.0.1:{port}", key, process.pid)
-        _wait(gateway, process)
-        yield gateway
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def _wait(gateway: Served, process: subprocess.Popen[bytes]) -> None:
-    until_s = time.monotonic() + _START_S
-    while process.poll() is None and time.monotonic() < until_s:
-        try:
-            httpx.get(f"{gateway.url}/health").raise_for_status()
-        except httpx.HTTPError:
-            time.sleep(0.5)
-        else:
-            return
-    raise SystemExit("the gateway did not start; gateway.log beside its configuration says why")
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "llmux", "serve", "--config", str(config), "--port", str(port)]
+    environment = {**os.environ, "LLMUX_MASTER_KEY": key}
+    log = config.with_name("gateway.log")
+    with running(command, ready=f"{url}/health", log=log, environment=environment) as process:
+        yield Served(url, key, process.pid)

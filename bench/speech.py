@@ -12,7 +12,6 @@ import os
 import random
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +28,8 @@ from llmux.litellm_settings import ENVIRONMENT
 os.environ.update(ENVIRONMENT)  # the same for both sides, and before anything imports torch
 
 from bench import random_chatterbox
+from bench.server import free_port, running
+from demo.models import cache_folder
 from llmux.config import load_config
 from providers.loading import Loading
 from providers.runtime import SpeechRuntime
@@ -109,7 +110,7 @@ def main(options: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="times that each client speaks (default 3)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     chosen = parser.parse_args(options)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmux" / "demo-models"
+    cache = cache_folder()
     if not (cache / "whisper-base").is_dir():
         print("speech: the demo's models are missing; run: make demo ONCE=1", file=sys.stderr)
         return 2
@@ -123,26 +124,25 @@ async def measure(folder: Path, cache: Path, *, texts: int, rounds: int) -> Mapp
     random_chatterbox.write(folder / "models" / "turbo", "turbo")
     (folder / "models" / "whisper-base").symlink_to(cache / "whisper-base")
     path = folder / "config.yaml"
-    with httpx.Client() as probe:
-        port = _free_port()
-        path.write_text(CONFIG.format(models=folder / "models", port=port))
-        with serving(path, f"http://127.0.0.1:{port}", probe):
-            async with httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{port}/v1", headers={"Authorization": f"Bearer {KEY}"}, timeout=600
-            ) as http:
-                rows = []
-                loading = Loading(load_config(path))
-                for name in ("hibari", "turbo"):
-                    runtime = await loading.load(name)
-                    assert isinstance(runtime, SpeechRuntime)
-                    rows += [
-                        {"model": name, "clients": clients, "served": asdict(served), "direct": asdict(direct)}
-                        for clients in (1, 4)
-                        for served, direct in [await rates(over_http(http, name), directly(runtime), clients, rounds)]
-                    ]
-                    await loading.unload(name, runtime)
-                early = await first_bytes(over_http(http, "hibari"), rounds)
-                errors, words = await understood(http, corpus(texts))
+    port = free_port()
+    path.write_text(CONFIG.format(models=folder / "models", port=port))
+    with serving(path, f"http://127.0.0.1:{port}"):
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}/v1", headers={"Authorization": f"Bearer {KEY}"}, timeout=600
+        ) as http:
+            rows = []
+            loading = Loading(load_config(path))
+            for name in ("hibari", "turbo"):
+                runtime = await loading.load(name)
+                assert isinstance(runtime, SpeechRuntime)
+                rows += [
+                    {"model": name, "clients": clients, "served": asdict(served), "direct": asdict(direct)}
+                    for clients in (1, 4)
+                    for served, direct in [await rates(over_http(http, name), directly(runtime), clients, rounds)]
+                ]
+                await loading.unload(name, runtime)
+            early = await first_bytes(over_http(http, "hibari"), rounds)
+            errors, words = await understood(http, corpus(texts))
     return {
         "rates": rows,
         "first_byte_s": early,
@@ -297,33 +297,11 @@ def table(result: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"MISSED {goal}" for goal in missed(result))
 
 
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
-def serving(config: Path, url: str, probe: httpx.Client) -> Iterator[None]:
+def serving(config: Path, url: str) -> Iterator[None]:
     """A gateway in a process of its own, while this lasts."""
     command = [sys.executable, "-m", "bench.small_gateway", "serve", "--config", str(config)]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "LLMUX_MASTER_KEY": KEY, "PYTHONPATH": os.pathsep.join(paths)}
-    log = config.with_name("log")
-    with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
-        try:
-            while process.poll() is None:
-                try:
-                    probe.get(f"{url}/health")
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.2)
-            if process.poll() is not None:
-                raise RuntimeError(f"the gateway did not start:\n{log.read_text()}")
-            yield
-        finally:
-            process.terminate()
-            process.wait(timeout=60)
+    with running(command, ready=f"{url}/health", log=config.with_name("log"), environment=environment):
+        yield

@@ -2,24 +2,17 @@
 
 import json
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-
 from bench.gateway import others_environment
+from bench.server import free_port, running
 
 _BLOCK = 32
 """Tokens of a block of its cache. Its own default of 256 leaves no room for many streams in a bounded cache."""
-
-_START_S = 300
-_STOP_S = 30
 
 
 @contextmanager
@@ -30,29 +23,17 @@ def serving(folder: Path, *, batching: bool, cache_tokens: int = 16_384) -> Iter
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         model = _with_architecture(folder, Path(name) / "model")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+        port = free_port()
         command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(model)]
         command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
         if batching:
             command += ["--continuous-batching", "--cb-block-size", str(_BLOCK)]
             command += ["--cb-num-blocks", str(cache_tokens // _BLOCK)]
+        address = f"http://127.0.0.1:{port}"
+        environment = {**others_environment(), "HF_HUB_OFFLINE": "1"}
         log = Path(name) / "log"
-        with log.open("wb") as output:
-            environment = {**others_environment(), "HF_HUB_OFFLINE": "1"}
-            server = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-        try:
-            address = f"http://127.0.0.1:{port}"
-            _wait_for(address, server, log)
+        with running(command, ready=f"{address}/health", log=log, environment=environment, stop=signal.SIGINT):
             yield address, str(model)
-        finally:
-            server.send_signal(signal.SIGINT)
-            try:
-                server.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
 
 
 def _with_architecture(folder: Path, target: Path) -> Path:
@@ -66,16 +47,3 @@ def _with_architecture(folder: Path, target: Path) -> Path:
         config["architectures"] = ["LlamaForCausalLM"]
     (target / "config.json").write_text(json.dumps(config))
     return target
-
-
-def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    until_s = time.monotonic() + _START_S
-    while True:
-        try:
-            if httpx.get(f"{address}/health", timeout=5, trust_env=False).is_success:
-                return
-        except httpx.TransportError:
-            pass
-        if server.poll() is not None or time.monotonic() > until_s:
-            raise RuntimeError(f"transformers serve did not start:\n{log.read_text(errors='replace')[-2000:]}")
-        time.sleep(0.2)

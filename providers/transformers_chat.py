@@ -97,6 +97,7 @@ class TransformersChat:
         from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
         from transformers.utils import logging as transformers_logging
 
+        from providers.packed import pack
         from providers.torch_vocabulary import TorchVocabulary
 
         transformers_logging.disable_progress_bar()  # a server's log is no terminal
@@ -116,6 +117,8 @@ class TransformersChat:
                 local_files_only=True,
                 use_safetensors=True,
             ).eval()
+        if self._device == "cpu":
+            pack(model)
         ends = model.generation_config.eos_token_id
         vocabulary = TorchVocabulary(
             tokenizer, ends if isinstance(ends, list) else [ends], model.config.get_text_config().vocab_size

@@ -22,7 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def demo_models() -> Path:
     """The folder that `python -m demo.models` fills."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "llmux" / "demo-models"
+    from demo.models import cache_folder
+
+    folder = cache_folder()
     assert folder.is_dir(), "the demo models are missing; run: make test"
     return folder

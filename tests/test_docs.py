@@ -41,6 +41,11 @@ def test_a_make_target_exists(command: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"make bench NAME=([\w-]+)", "".join(TEXT.values())))))
+def test_a_bench_exists(name: str) -> None:
+    assert (ROOT / "bench" / f"{name.replace('-', '_')}.py").is_file()
+
+
 def understood(arguments: list[str]) -> click.Context:
     """The command with its options, parsed but not carried out. Raises click.UsageError."""
     name, command = "llmux", cast(click.Command, main)

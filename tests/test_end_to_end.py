@@ -359,11 +359,14 @@ def test_a_client_that_leaves_frees_its_model(gateway: Gateway, spoken: bytes) -
 
     # A plain answer: nothing is sent before the whole is done.
     with ThreadPoolExecutor(1) as pool:
-        gone = pool.submit(leave, "POST", "/v1/chat/completions", json={"model": "Chat", "messages": COUNT})
+        gone = pool.submit(
+            leave, "POST", "/v1/chat/completions", json={"model": "Chat", "messages": COUNT, "logit_bias": ENDLESS}
+        )
         gone.result()
     eventually(lambda: nothing_held(gateway))
     # A stream, left after its first chunk.
-    with gateway.openai().chat.completions.create(model="Chat", messages=COUNT, stream=True) as stream:
+    chat = gateway.openai().chat.completions
+    with chat.create(model="Chat", messages=COUNT, stream=True, logit_bias=ENDLESS) as stream:
         next(iter(stream))
         assert serves("smollm2")
     eventually(lambda: not serves("smollm2"))
@@ -620,7 +623,8 @@ def test_a_stream_that_waits_says_so_and_flows_on_or_ends_with_its_error(gateway
 
 def test_it_stops_in_order_with_a_stream_in_flight_and_logged_nothing_private(gateway: Gateway) -> None:
     with ThreadPoolExecutor(1) as pool, gateway.http() as queued:
-        stream = gateway.openai().chat.completions.create(model="Chat", messages=COUNT, stream=True)
+        chat = gateway.openai().chat.completions
+        stream = chat.create(model="Chat", messages=COUNT, stream=True, logit_bias=ENDLESS)
         next(iter(stream))
         waits = pool.submit(queued.post, "/v1/chat/completions", json={"model": "Chat", "messages": HELLO})
         eventually(lambda: gateway.vram()["waiting"] == 1)

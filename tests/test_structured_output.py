@@ -46,7 +46,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 TOOLS: Any = constrained.TOOLS
-CALLING: dict[str, Any] = {"model": "Caller", "messages": ASKED, "max_tokens": 1500}
+CALLING: dict[str, Any] = {"model": "Caller", "messages": ASKED, "max_tokens": 1500, "seed": 3}
 
 
 class Person(BaseModel):
@@ -247,7 +247,13 @@ def test_several_answers_differ_and_each_has_its_index(client: openai.OpenAI, st
 
 
 def test_usage_tells_what_was_cached(client: openai.OpenAI) -> None:
-    answer = client.chat.completions.create(model="Speaker", messages=ASKED, max_tokens=2)
-    assert answer.usage is not None
-    assert answer.usage.prompt_tokens_details is not None
-    assert 0 <= (answer.usage.prompt_tokens_details.cached_tokens or 0) < answer.usage.prompt_tokens
+    once: list[Any] = [{"role": "user", "content": "Of all the lighthouses of the north, which is the oldest? " * 9}]
+    first, again = (
+        client.chat.completions.create(model="Speaker", messages=once, max_tokens=2).usage for _ in range(2)
+    )
+    assert first is not None
+    assert again is not None
+    assert first.prompt_tokens_details is not None
+    assert again.prompt_tokens_details is not None
+    assert (first.prompt_tokens_details.cached_tokens or 0) < first.prompt_tokens - 64
+    assert again.prompt_tokens_details.cached_tokens == again.prompt_tokens - 1

@@ -1,4 +1,4 @@
-"""Servers that are started to be measured, and ended afterwards."""
+"""Servers that are measured beside the gateway."""
 
 import sys
 from pathlib import Path
@@ -6,32 +6,31 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bench.chat_servers import _free_port, _serving
+from bench.chat_servers import _serving
+from bench.server import free_port
+from llmux.litellm_settings import ENVIRONMENT
 
 SERVER = """\
-import http.server, sys
+import http.server, json, os, sys
 
 class Models(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200 if self.path == "/v1/models" else 404)
+        self.send_response(200)
         self.end_headers()
+        self.wfile.write(json.dumps(dict(os.environ)).encode())
 
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Models).serve_forever()
 """
 
 
-def test_it_answers_while_it_is_needed_and_no_longer(tmp_path: Path) -> None:
-    port = _free_port()
-    with _serving([sys.executable, "-c", SERVER, str(port)], {}, port, tmp_path / "log") as address:
-        assert httpx.get(f"{address}/v1/models", trust_env=False).is_success
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{address}/v1/models", trust_env=False)
-
-
-def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "raise SystemExit('no such model')"]
-    with (
-        pytest.raises(RuntimeError, match="no such model"),
-        _serving(command, {}, _free_port(), tmp_path / "log"),
-    ):
-        pass
+def test_each_runs_as_its_users_start_it_without_what_llmux_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    port = free_port()
+    command = [sys.executable, "-c", SERVER, str(port)]
+    with _serving(command, {"PYTHONPATH": "more"}, port, tmp_path / "log") as address:
+        environment = httpx.get(f"{address}/v1/models", trust_env=False).json()
+    assert not environment.keys() & ENVIRONMENT.keys()
+    assert environment["PYTHONPATH"] == "more"

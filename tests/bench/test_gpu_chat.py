@@ -1,5 +1,6 @@
 """`python -m bench gpu-chat` on a machine without a GPU: what it says, and what it measures, on tiny models."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,9 @@ async def test_tiny_models_are_measured(name: str, tmp_path: Path) -> None:
     entry = model(name, tmp_path)
     write_random(name, entry, tmp_path / "models", tiny=True)
     rows = await measure(name, entry, tmp_path / "models", 1e9, 1, serve=False, tiny=True, streams=(1, 2))
-    assert [(row.contender, row.streams) for row in rows] == [("llmux", 1), ("llmux", 2)]
+    assert [(row.contender, row.streams) for row in rows] == [*product(("runtime", "gateway"), (1, 2))]
     assert all(row.tokens_per_s > 0 and row.share > 0 for row in rows)
-    assert len(list(table(rows))) == 3
+    assert len(list(table(rows))) == 1 + len(rows)
 
 
 def test_the_limit_counts_what_a_step_reads(tmp_path: Path) -> None:
@@ -49,4 +50,4 @@ def test_the_limit_counts_what_a_step_reads(tmp_path: Path) -> None:
 
 
 def test_a_share_is_of_the_limit() -> None:
-    assert Row("m", "llmux", 8, 50, 1, 200).share == 0.25
+    assert Row("m", "gateway", 8, 50, 1, 200).share == 0.25

@@ -48,7 +48,11 @@ def live_bytes() -> int:
     storages: dict[int, int] = {}
     found: Any
     for found in gc.get_objects():
-        if issubclass(type(found), torch.Tensor) and found.device.type == "cpu":
+        if not issubclass(type(found), torch.Tensor) or found.device.type != "cpu":
+            continue
+        if found.is_mkldnn:  # packed weights have no storage to look at
+            storages[id(found)] = found.numel() * found.element_size()
+        else:
             storages[found.untyped_storage().data_ptr()] = found.untyped_storage().nbytes()
     return sum(storages.values())
 

@@ -1,14 +1,15 @@
 """Clients as their makers publish them, in the user's cache: installed once, for every checkout."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from demo.models import cache_folder
+
 
 def cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmux" / "clients"
+    return cache_folder().parent / "clients"
 
 
 def kept(name: str, make: Callable[[Path], None]) -> None:
