@@ -164,7 +164,7 @@ def _value(rule: str, wanted: Any, root: Schema, where: str) -> list[str]:
     if types and "string" not in types:
         shared = {name: root[name] for name in ("$defs", "definitions") if name in root}
         return [f"{rule}: {json_rule({**shared, **wanted})} {json.dumps(_VALUE_CLOSE)}"]
-    texts = [_text(schema, where) for schema in _text_schemas(wanted, root, where, set())]
+    texts = [text for schema in _text_schemas(wanted, root, where, set()) if (text := _text(schema, where))]
     if "null" in types:
         texts.append('"null"')  # as it is read back; other JSON in the place of a text would be read as a text
     terminal = rule.upper()
