@@ -3,6 +3,7 @@
 Importing this module imports LiteLLM, which reads `litellm_settings.ENVIRONMENT` then: set it before.
 """
 
+import gc
 import json
 import os
 import time
@@ -138,6 +139,8 @@ def _lifespan(of_litellm: Any, arbiter: Arbiter[Runtime], stop_s: float, prepare
         async with of_litellm(app) as state:
             await prepare()
             await arbiter.start()
+            gc.collect()
+            gc.freeze()  # what is there now, stays: to look through all of LiteLLM again would stop every stream
             try:
                 yield state
             finally:

@@ -6,8 +6,10 @@ from typing import Any
 import litellm
 import pytest
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices, Usage
 
 from providers import litellm_stream
+from providers.litellm_stream import merged
 from tests.providers.test_chat import CALL, HI, TOOLS, Scripted, router
 
 __all__ = ["router"]  # a fixture
@@ -52,6 +54,53 @@ async def test_a_client_is_told_the_same(
     assert told(shorter) == told(longer)
     assert len({chunk.id for chunk in shorter}) == 1
     assert len({chunk.created for chunk in shorter}) == 1
+
+
+def text(said: str, index: int = 0, **more: Any) -> ModelResponseStream:
+    delta = Delta(**({"content": said} | more))
+    return ModelResponseStream(id="1", choices=[StreamingChoices(index=index, delta=delta)])
+
+
+def test_texts_that_follow_each_other_become_one_and_are_told_as_they_were() -> None:
+    told = [text("a", role="assistant"), *(text(letter) for letter in "bcde")]
+    kept = merged(told)
+    assert [chunk.choices[0].delta.content for chunk in kept] == ["a", "bcde"]
+    assert [chunk.choices[0].delta.content for chunk in told] == ["a", "b", "c", "d", "e"]
+    assert [chunk.choices[0].delta.content for chunk in merged([*kept, text("f")])] == ["a", "bcdef"]
+
+
+def test_what_is_more_than_text_or_of_another_answer_stays_apart() -> None:
+    usage = text("x")
+    usage.usage = Usage(prompt_tokens=1, completion_tokens=1, total_tokens=2)
+    thought = text("", content=None, reasoning_content="hm")
+    kept = merged([thought, thought, text("a"), text("b", 1), text("c", 1), usage, text("d", 1)])
+    assert [chunk.choices[0].delta.content for chunk in kept] == [None, "a", "bc", "x", "d"]
+    assert kept[0].choices[0].delta.reasoning_content == "hmhm"
+
+
+@pytest.mark.parametrize("most", [256, 3])
+async def test_the_answer_that_litellm_accounts_for_is_whole(
+    router: Callable[[Scripted], litellm.Router],
+    installed: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+) -> None:
+    made: list[Any] = []
+    build = litellm.stream_chunk_builder
+
+    def noted(**of: Any) -> Any:
+        made.append((len(of["chunks"]), build(**of)))
+        return made[-1][1]
+
+    monkeypatch.setattr(litellm, "stream_chunk_builder", noted)
+    monkeypatch.setattr(litellm_stream, "_MOST", most)
+    installed()
+    assert len(await chunks(router(Scripted(*"abcdefgh")))) > 8
+    ((kept, answer),) = made
+    assert kept < 8
+    assert answer.choices[0].message.content == "abcdefgh"
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage.completion_tokens == 9, "the last one ends it"
 
 
 async def test_chunks_of_other_providers_go_their_own_way(installed: Callable[[], None]) -> None:
