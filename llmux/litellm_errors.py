@@ -101,6 +101,10 @@ _RULES: Sequence[tuple[str, Callable[[re.Match[str]], LlmuxError]]] = (
         lambda said: InvalidRequest(f"{said['name']} must be an object", param=said["name"]),
     ),
     (
+        r"500 \w+: [^\n]*: line \d+ column \d+ \(char \d+\)$",  # NaN, which the route of speech does not read
+        lambda _: InvalidRequest("the body is not the JSON of an object"),
+    ),
+    (
         r"\d+ internal_server_error: .*LiteLLM Enterprise",
         lambda _: InvalidRequest("this is a part of LiteLLM Enterprise, which llmux is without"),
     ),

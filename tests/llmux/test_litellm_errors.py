@@ -27,6 +27,7 @@ OVER = "Budget has been exceeded! Key=key (sk-...Gq0A) Current cost: 0.041, Max 
 OUTAGE = "Can't reach database server at `/tmp/postgres-m7_8gk_0:5432`"
 TIMEOUT = "The database did not answer in time"
 FORM = "Invalid type for 'metadata': expected an object, but got an array instead."
+NO_JSON = "unexpected character: line 1 column 11 (char 10)"
 ENTERPRISE = "Invalid model_max_budget: You must be a LiteLLM Enterprise user to use this feature."
 
 
@@ -56,6 +57,7 @@ def meaning(status: int, message: str, kind: str | None = "auth_error") -> error
         (500, "internal_server_error", OUTAGE, errors.DatabaseUnavailable, "cannot reach the database"),
         (400, "auth_error", f"Authentication Error, {OUTAGE}", errors.DatabaseUnavailable, "cannot reach the database"),
         (500, "bad_request_error", FORM, errors.InvalidRequest, "metadata must be an object"),
+        (500, "None", NO_JSON, errors.InvalidRequest, "not the JSON of an object"),
         (500, "internal_server_error", ENTERPRISE, errors.InvalidRequest, "LiteLLM Enterprise"),
     ],
 )
