@@ -15,7 +15,7 @@ from litellm.types.utils import ModelResponseStream
 from llmux.config import PROVIDER
 
 _MOST = 256
-"""Chunks of one stream that are kept before they are merged."""
+"""Chunks of one stream that are looked at together, once: not all of them are texts that can be merged."""
 
 
 def install() -> None:
@@ -26,8 +26,8 @@ def install() -> None:
         if self.custom_llm_provider != PROVIDER or not isinstance(chunk, ModelResponseStream):
             return of_litellm(self, chunk)
         self.response_id, self.created = chunk.id, chunk.created  # for the last one, which LiteLLM makes
-        if len(self.chunks) >= _MOST or getattr(chunk, "usage", None) is not None:  # which ends the texts
-            self.chunks = merged(self.chunks)
+        if len(self.chunks) % _MOST == 0 or getattr(chunk, "usage", None) is not None:  # which ends the texts
+            self.chunks[-_MOST:] = merged(self.chunks[-_MOST:])
         result = self._dispatch_provider_chunk(chunk=chunk, model_response=chunk, completion_obj={})
         return result.value
 

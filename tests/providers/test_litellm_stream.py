@@ -1,6 +1,6 @@
 """The shorter way of a chunk through LiteLLM gives what the longer one does."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import litellm
@@ -101,6 +101,27 @@ async def test_the_answer_that_litellm_accounts_for_is_whole(
     assert answer.choices[0].message.content == "abcdefgh"
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage.completion_tokens == 9, "the last one ends it"
+
+
+@pytest.mark.parametrize("more", [{}, {"n": 3}, {"logprobs": True}], ids=["texts", "several", "logprobs"])
+async def test_a_long_stream_is_not_looked_at_again_and_again(
+    router: Callable[[Scripted], litellm.Router],
+    installed: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    more: dict[str, Any],
+) -> None:
+    looked_at: list[int] = []
+
+    def noted(chunks: Sequence[ModelResponseStream]) -> list[ModelResponseStream]:
+        looked_at.append(len(chunks))
+        return merged(chunks)
+
+    monkeypatch.setattr(litellm_stream, "merged", noted)
+    monkeypatch.setattr(litellm_stream, "_MOST", 10)
+    installed()
+    told = await chunks(router(Scripted(*"ab" * 100)), **more)
+    assert max(looked_at) <= 10
+    assert sum(looked_at) <= 1.3 * len(told)
 
 
 async def test_chunks_of_other_providers_go_their_own_way(installed: Callable[[], None]) -> None:
