@@ -1,8 +1,8 @@
 """Linear layers on the CPU, with their weights laid out as its matrix kernels want them.
 
-torch lays bfloat16 weights out anew for oneDNN in each call. Laid out once, with the operators that torch's own
-compiler uses for it (torch/_inductor/fx_passes/mkldnn_fusion.py), a layer takes two thirds of the time for a few
-tokens, and says the same to the bit.
+torch hands bfloat16 weights to oneDNN as they were stored. In the layout of its kernels, made once with the operators
+that torch's own compiler uses for it (torch/_inductor/fx_passes/mkldnn_fusion.py), a layer takes some two thirds of the
+time for a few tokens, and says the same to the bit.
 """
 
 import torch
