@@ -21,6 +21,7 @@ from providers.engine import EngineLoop
 from providers.llama_engine import BATCH, LlamaEngine, LlamaSequence
 from providers.llama_memory import LlamaMemory
 from providers.llama_sampler import defaults_of
+from providers.llama_threads import LlamaThreads
 from providers.llama_vocabulary import LlamaVocabulary
 from providers.projector import Projector, image_token
 from providers.runtime import Image, Piece, Sampling
@@ -74,6 +75,7 @@ class LlamaCpp:
         self._worker = Worker(Path(name).stem)
         self._model: Any = None
         self._context: Any = None
+        self._threads: LlamaThreads | None = None
         self._engine: LlamaEngine | None = None
         self._loop: EngineLoop[Request, LlamaSequence]
         self._projector: Projector | None = None
@@ -123,6 +125,7 @@ class LlamaCpp:
         sequences = slots + (KEPT_STATES if recurrent else _KEPT_SEQUENCES)
         cells = -(-self.context // _PAGE) * _PAGE * slots
         self._context = self._create_context(cells, sequences)
+        self._threads = LlamaThreads(self._context)
         self._engine = LlamaEngine(
             self._context,
             LlamaMemory(self._context, sequences=sequences, cells=cells, recurrent=recurrent, kept_bytes=kept_bytes),
@@ -180,9 +183,11 @@ class LlamaCpp:
             self._engine.close()
         if self._context is not None:
             llama.llama_free(self._context)
+        if self._threads is not None:
+            self._threads.close()
         if self._model is not None:
             llama.llama_model_free(self._model)
-        self._projector = self._engine = self._context = self._model = None
+        self._projector = self._engine = self._context = self._threads = self._model = None
 
 
 @cache
