@@ -206,7 +206,7 @@ class Alone:
         from providers import dialect
         from providers.runtime import Sampling
 
-        listening = Listening()
+        listening = Listening(time.perf_counter())
         prompt = dialect.render(
             messages,
             template=self._runtime.chat_template,
@@ -217,7 +217,7 @@ class Alone:
         async for piece in self._runtime.generate(prompt, Sampling(max_tokens=max_tokens, temperature=0)):
             tokens, cached_tokens = tokens + piece.tokens, piece.cached_tokens
             if piece.text:
-                listening.text(piece.text)
+                listening.text(piece.text, time.perf_counter())
         return listening.end(tokens, cached_tokens)
 
 

@@ -1,12 +1,17 @@
-"""A client of chat completions that costs next to nothing, because it runs on the cores that it measures."""
+"""A client of chat completions that costs next to nothing, because it runs on the cores that it measures.
+
+An answer is noted as it comes, and understood only afterwards: a real client has a machine of its own.
+"""
 
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+
+_PART_BYTES = 1 << 16
 
 
 @dataclass(slots=True)
@@ -22,21 +27,19 @@ class Heard:
 
 
 class Listening:
-    """Runs from when it is made."""
+    """began_s: when the answer was asked for"""
 
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self._now = now
-        self._began_s = now()
+    def __init__(self, began_s: float) -> None:
+        self._began_s = began_s
         self._last_s: float | None = None
         self.heard = Heard()
 
-    def text(self, text: str) -> None:
-        now_s = self._now()
+    def text(self, text: str, at_s: float) -> None:
         if self._last_s is None:
-            self.heard.first_s = now_s - self._began_s
+            self.heard.first_s = at_s - self._began_s
         else:
-            self.heard.gaps_s.append(now_s - self._last_s)
-        self._last_s = now_s
+            self.heard.gaps_s.append(at_s - self._last_s)
+        self._last_s = at_s
         self.heard.text += text
 
     def end(self, tokens: int, cached_tokens: int) -> Heard:
@@ -74,23 +77,38 @@ class Client:
             f"POST /v1/chat/completions HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
             f"Authorization: Bearer {self._key}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
-        listening = Listening()
+        began_s = time.perf_counter()
         reader, writer = await asyncio.open_connection(self._host, self._port)
+        parts: list[tuple[float, bytes]] = []
         try:
             writer.write(head.encode() + body)
             status = await reader.readline()
             if b" 200 " not in status:
                 raise RuntimeError(f"{status.decode().strip()}: {(await reader.read()).decode()[-500:]}")
-            usage: Mapping[str, Any] = {}
-            async for line in reader:
-                if line.startswith(b"data: {"):
-                    chunk = json.loads(line[6:])
-                    for choice in chunk.get("choices") or ():
-                        if text := choice["delta"].get("content"):
-                            listening.text(text)
-                    usage = chunk.get("usage") or usage
+            while part := await reader.read(_PART_BYTES):
+                parts.append((time.perf_counter(), part))
         finally:
             writer.close()
+        listening = Listening(began_s)
+        usage: Mapping[str, Any] = {}
+        for at_s, chunk in chunks(parts):
+            for choice in chunk.get("choices") or ():
+                if text := choice["delta"].get("content"):
+                    listening.text(text, at_s)
+            usage = chunk.get("usage") or usage
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
         # llama-cpp-python's server counts nothing in a stream, and sends a chunk for each token.
         return listening.end(usage.get("completion_tokens") or len(listening.heard.gaps_s) + 1, cached)
+
+
+def chunks(parts: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, Mapping[str, Any]]]:
+    """The JSON objects of an event stream, and when the last part of each came.
+
+    parts: when each came, and what it was
+    """
+    rest = b""
+    for at_s, part in parts:
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data: {"):
+                yield at_s, json.loads(line[6:])

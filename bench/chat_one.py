@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from bench.chat_client import chunks
 from bench.gateway import gateway
 from llmux.litellm_settings import ENVIRONMENT
 
@@ -153,20 +154,6 @@ def through_gateway(client: httpx.Client, name: str) -> Run:
         if usage := chunk.get("usage"):
             tokens = usage["completion_tokens"]
     return run_of(began_s, texts_s, tokens)
-
-
-def chunks(parts: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, Mapping[str, Any]]]:
-    """The JSON objects of an event stream, and when the last part of each came.
-
-    parts: when each came, and what it was
-    """
-    rest = b""
-    for at_s, part in parts:
-        *events, rest = (rest + part).split(b"\n\n")
-        for event in events:
-            data = event.removeprefix(b"data: ")
-            if data != event and data != b"[DONE]":
-                yield at_s, json.loads(data)
 
 
 def run_of(began_s: float, texts_s: Sequence[float], tokens: int) -> Run:

@@ -61,6 +61,7 @@ class LlamaSampler:
         self._words = words
         self._matcher = words.matcher(sampling.grammar) if words and sampling.grammar else None
         self._top = sampling.logprobs
+        self._likeliest = False
         self._chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
         if sampling.logit_bias:
             entries = [llama.llama_logit_bias(token, bias) for token, bias in sampling.logit_bias.items()]
@@ -79,6 +80,7 @@ class LlamaSampler:
                 )
             )
         if sampling.temperature is None or sampling.temperature < GREEDY:
+            self._likeliest = not llama.llama_sampler_chain_n(self._chain)
             self._add(llama.llama_sampler_init_greedy())
             return
         self._add(llama.llama_sampler_init_temp(sampling.temperature))
@@ -97,11 +99,14 @@ class LlamaSampler:
 
     def pick(self, context: Any, index: int = -1) -> int:
         """The token that follows the one whose logits were kept at `index` in this llama_context."""
-        logits = self._logits(context, index) if self._matcher or self._top is not None else None
-        raw = logits.copy() if logits is not None and self._top is not None else None
-        if logits is not None and self._matcher is not None:
+        logits = self._logits(context, index)
+        raw = logits.copy() if self._top is not None else None
+        if self._matcher is not None:
             logits[~self._matcher.allowed()] = -np.inf
-        token = int(llama.llama_sampler_sample(self._chain, context, index))
+        if self._likeliest:  # llama.cpp makes a list of all tokens first: 0.3 ms for 49,152 of them, this takes 0.01
+            token = int(logits.argmax())
+        else:
+            token = int(llama.llama_sampler_sample(self._chain, context, index))
         if self._matcher is not None:
             self._matcher.accept(token)
         if raw is not None and self._words and self._top is not None:

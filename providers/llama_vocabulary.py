@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
@@ -10,6 +10,9 @@ import llama_cpp.llama_cpp as llama
 from llmux.errors import InvalidRequest
 from providers.constraint import Vocabulary
 from providers.dialect import spans
+
+_KEPT_TOKENS = 16_384
+"""Of which the bytes are remembered: those that texts are mostly made of."""
 
 
 class LlamaVocabulary:
@@ -25,6 +28,7 @@ class LlamaVocabulary:
         self.special_tokens = dict(self._special_tokens())
         self.steering = frozenset(self._steering())
         self.control_tokens = tuple(self._text(token) for token in sorted(self.steering))
+        self._bytes_of_some = lru_cache(_KEPT_TOKENS)(self._bytes_of)
 
     @property
     def is_there(self) -> bool:
@@ -75,6 +79,9 @@ class LlamaVocabulary:
 
     def bytes_of(self, token: int) -> bytes:
         """What the token adds to a text; of a control token, its name."""
+        return self._bytes_of_some(token)
+
+    def _bytes_of(self, token: int) -> bytes:
         data = ctypes.create_string_buffer(64)
         length = llama.llama_token_to_piece(self._vocab, token, data, len(data), 0, True)
         if length < 0:
@@ -91,7 +98,7 @@ class LlamaVocabulary:
         """For grammars and logprobs."""
         tokens = range(self.size)
         return Vocabulary(
-            [self.bytes_of(token) for token in tokens],
+            [self._bytes_of(token) for token in tokens],
             control=self.steering,
             ends=[token for token in tokens if self.ends(token)],
             tokenize=self._tokenize_span,

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from bench.chat_client import Client, Listening
+from bench.chat_client import Client, Listening, chunks
 
 
 def test_texts_are_heard_from_the_first_to_the_last() -> None:
-    clock = iter([10.0, 10.5, 11.0, 12.5])
-    listening = Listening(lambda: next(clock))
-    for word in ("a", "b", "c"):
-        listening.text(word)
+    listening = Listening(10.0)
+    for word, at_s in {"a": 10.5, "b": 11.0, "c": 12.5}.items():
+        listening.text(word, at_s)
     heard = listening.end(5, 2)
     assert (heard.first_s, heard.gaps_s, heard.whole_s) == (0.5, [0.5, 1.5], 2.5)
     assert (heard.text, heard.tokens, heard.cached_tokens) == ("abc", 5, 2)
@@ -23,7 +22,18 @@ def test_texts_are_heard_from_the_first_to_the_last() -> None:
 
 def test_an_answer_without_text_is_none() -> None:
     with pytest.raises(RuntimeError, match="without text"):
-        Listening().end(3, 0)
+        Listening(0.0).end(3, 0)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_an_event_stream_is_its_json_however_it_is_cut_and_has_come_with_its_end(end: bytes) -> None:
+    blank = 2 * end
+    parts = [
+        (1.0, b": waiting" + blank + b'data: {"a": 1}' + blank + b'data: {"a'),
+        (2.0, b'": 2}'),
+        (3.0, blank + b"data: [DONE]" + blank),
+    ]
+    assert list(chunks(parts)) == [(1.0, {"a": 1}), (3.0, {"a": 2})]
 
 
 @asynccontextmanager

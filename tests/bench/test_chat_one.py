@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.chat_one import TOKENS, Run, Verdict, chunks, middle, run_of, table
+from bench.chat_one import TOKENS, Run, Verdict, middle, run_of, table
 
 
 def test_text_counts_from_the_first_to_the_last_of_it() -> None:
@@ -12,11 +12,6 @@ def test_text_counts_from_the_first_to_the_last_of_it() -> None:
 def test_an_answer_that_ended_early_is_not_compared() -> None:
     with pytest.raises(RuntimeError, match=f"7 tokens instead of {TOKENS}"):
         run_of(10.0, [10.5], 7)
-
-
-def test_an_event_stream_is_its_json_however_it_is_cut_and_has_come_with_its_end() -> None:
-    parts = [(1.0, b': waiting\n\ndata: {"a": 1}\n\ndata: {"a'), (2.0, b'": 2}\n'), (3.0, b"\ndata: [DONE]\n\n")]
-    assert list(chunks(parts)) == [(1.0, {"a": 1}), (3.0, {"a": 2})]
 
 
 def test_the_middle_is_that_of_each_figure() -> None:
