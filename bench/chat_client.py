@@ -5,13 +5,18 @@ An answer is noted as it comes, and understood only afterwards: a real client ha
 
 import asyncio
 import json
+import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 _PART_BYTES = 1 << 16
+_MOST_S = 600.0
+_READERS = ThreadPoolExecutor(64, thread_name_prefix="reader")
+"""One for each stream."""
 
 
 @dataclass(slots=True)
@@ -55,40 +60,15 @@ class Client:
     """address: of a server, such as http://127.0.0.1:8081; key: its key, where it wants one; model: as it calls it"""
 
     def __init__(self, address: str, key: str, model: str) -> None:
-        parts = urlsplit(address)
-        assert parts.hostname is not None
-        self._host, self._port = parts.hostname, parts.port
+        self._address = address
         self._key = key
         self._model = model
 
-    async def ask(self, messages: list[Mapping[str, Any]], max_tokens: int) -> Heard:
+    async def ask(self, messages: Sequence[Mapping[str, Any]], max_tokens: int) -> Heard:
         """One streamed answer, greedy. Raises RuntimeError where there is none."""
-        body = json.dumps(
-            {
-                "model": self._model,
-                "messages": messages,
-                "max_tokens": max_tokens,
-                "temperature": 0,
-                "stream": True,
-                "stream_options": {"include_usage": True},
-            }
-        ).encode()
-        head = (
-            f"POST /v1/chat/completions HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
-            f"Authorization: Bearer {self._key}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        began_s, parts = await asyncio.get_running_loop().run_in_executor(
+            _READERS, streamed, self._address, self._key, self._model, messages, max_tokens
         )
-        began_s = time.perf_counter()
-        reader, writer = await asyncio.open_connection(self._host, self._port)
-        parts: list[tuple[float, bytes]] = []
-        try:
-            writer.write(head.encode() + body)
-            status = await reader.readline()
-            if b" 200 " not in status:
-                raise RuntimeError(f"{status.decode().strip()}: {(await reader.read()).decode()[-500:]}")
-            while part := await reader.read(_PART_BYTES):
-                parts.append((time.perf_counter(), part))
-        finally:
-            writer.close()
         listening = Listening(began_s)
         usage: Mapping[str, Any] = {}
         for at_s, chunk in chunks(parts):
@@ -99,6 +79,30 @@ class Client:
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
         # llama-cpp-python's server counts nothing in a stream, and sends a chunk for each token.
         return listening.end(usage.get("completion_tokens") or len(listening.heard.gaps_s) + 1, cached)
+
+
+def streamed(
+    address: str, key: str, model: str, messages: Sequence[Mapping[str, Any]], max_tokens: int
+) -> tuple[float, list[tuple[float, bytes]]]:
+    """When it was asked, and what came when. A thread that waits at a socket is the cheapest there is."""
+    parts = urlsplit(address)
+    asked = {"model": model, "messages": messages, "max_tokens": max_tokens, "temperature": 0}
+    body = json.dumps({**asked, "stream": True, "stream_options": {"include_usage": True}}).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {parts.hostname}\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {key}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    came: list[tuple[float, bytes]] = []
+    began_s = time.perf_counter()
+    with socket.create_connection((parts.hostname, parts.port), timeout=_MOST_S) as connection:
+        connection.sendall(head.encode() + body)
+        while part := connection.recv(_PART_BYTES):
+            came.append((time.perf_counter(), part))
+    whole = b"".join(part for _, part in came)
+    status = whole.partition(b"\r\n")[0]
+    if b" 200 " not in status:
+        raise RuntimeError(f"{status.decode()}: {whole.decode(errors='replace')[-500:]}")
+    return began_s, came
 
 
 def chunks(parts: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, Mapping[str, Any]]]:

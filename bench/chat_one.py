@@ -2,20 +2,17 @@
 
 import argparse
 import asyncio
-import json
 import os
 import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPConnection
 from statistics import median
 from typing import Any
 
 import httpx
 
-from bench.chat_client import chunks
+from bench.chat_client import chunks, streamed
 from bench.gateway import gateway
 from llmux.litellm_settings import ENVIRONMENT
 
@@ -52,15 +49,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Medians of many runs, alone and through the gateway."""
+    """Medians of many runs, alone and through the gateway.
+
+    share: of the tokens per second, in a run through the gateway, of those in the run alone just before: how fast the
+    machine is, changes from one minute to the next by more than the gateway costs
+    """
 
     runtime: str
     alone: Run
     gateway: Run
-
-    @property
-    def share(self) -> float:
-        return self.gateway.tokens_per_s / self.alone.tokens_per_s
+    share: float
 
     @property
     def s_more(self) -> float:
@@ -124,29 +122,19 @@ async def _compared(name: str, folder: Any, gguf: str, client: httpx.Client, rou
                 runs.append(pair)
     finally:
         await runtime.close()
-    return Verdict(name, middle([pair[0] for pair in runs]), middle([pair[1] for pair in runs]))
+    return verdict(name, runs)
+
+
+def verdict(name: str, runs: Sequence[tuple[Run, Run]]) -> Verdict:
+    """runs: pairs of one alone and one through the gateway"""
+    alone, through = middle([pair[0] for pair in runs]), middle([pair[1] for pair in runs])
+    return Verdict(name, alone, through, median(gateway.tokens_per_s / by.tokens_per_s for by, gateway in runs))
 
 
 def through_gateway(client: httpx.Client, name: str) -> Run:
-    """One streamed answer. It is read as it comes, and understood only afterwards: a real client has a machine of its
-    own, and what this one does meanwhile would count as the gateway's.
-    """
-    body = {
-        "model": name,
-        "messages": MESSAGES,
-        "max_tokens": TOKENS,
-        "temperature": 0,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    headers = {"Authorization": client.headers["Authorization"], "Content-Type": "application/json"}
-    connection = HTTPConnection(client.base_url.host, client.base_url.port)
-    with closing(connection):
-        began_s = time.perf_counter()
-        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-        answer, parts = connection.getresponse(), []
-        while part := answer.read1():
-            parts.append((time.perf_counter(), part))
+    """One streamed answer."""
+    key = client.headers["Authorization"].removeprefix("Bearer ")
+    began_s, parts = streamed(str(client.base_url), key, name, MESSAGES, TOKENS)
     texts_s, tokens = [], 0
     for at_s, chunk in chunks(parts):
         if any(choice["delta"].get("content") for choice in chunk["choices"]):
