@@ -1,20 +1,14 @@
-"""A client of chat completions that costs next to nothing, because it runs on the cores that it measures.
-
-An answer is noted as it comes, and understood only afterwards: a real client has a machine of its own.
-"""
+"""A client of chat completions, and what it heard when."""
 
 import asyncio
 import json
-import socket
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
-_PART_BYTES = 1 << 16
-_MOST_S = 600.0
+from bench.http_stream import Came, posted
+
 _READERS = ThreadPoolExecutor(64, thread_name_prefix="reader")
 """One for each stream."""
 
@@ -66,12 +60,12 @@ class Client:
 
     async def ask(self, messages: Sequence[Mapping[str, Any]], max_tokens: int) -> Heard:
         """One streamed answer, greedy. Raises RuntimeError where there is none."""
-        began_s, parts = await asyncio.get_running_loop().run_in_executor(
+        came = await asyncio.get_running_loop().run_in_executor(
             _READERS, streamed, self._address, self._key, self._model, messages, max_tokens
         )
-        listening = Listening(began_s)
+        listening = Listening(came.asked_s)
         usage: Mapping[str, Any] = {}
-        for at_s, chunk in chunks(parts):
+        for at_s, chunk in chunks(came.parts):
             for choice in chunk.get("choices") or ():
                 if text := choice["delta"].get("content"):
                     listening.text(text, at_s)
@@ -81,28 +75,9 @@ class Client:
         return listening.end(usage.get("completion_tokens") or len(listening.heard.gaps_s) + 1, cached)
 
 
-def streamed(
-    address: str, key: str, model: str, messages: Sequence[Mapping[str, Any]], max_tokens: int
-) -> tuple[float, list[tuple[float, bytes]]]:
-    """When it was asked, and what came when. A thread that waits at a socket is the cheapest there is."""
-    parts = urlsplit(address)
-    asked = {"model": model, "messages": messages, "max_tokens": max_tokens, "temperature": 0}
-    body = json.dumps({**asked, "stream": True, "stream_options": {"include_usage": True}}).encode()
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {parts.hostname}\r\nContent-Type: application/json\r\n"
-        f"Authorization: Bearer {key}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    came: list[tuple[float, bytes]] = []
-    began_s = time.perf_counter()
-    with socket.create_connection((parts.hostname, parts.port), timeout=_MOST_S) as connection:
-        connection.sendall(head.encode() + body)
-        while part := connection.recv(_PART_BYTES):
-            came.append((time.perf_counter(), part))
-    whole = b"".join(part for _, part in came)
-    status = whole.partition(b"\r\n")[0]
-    if b" 200 " not in status:
-        raise RuntimeError(f"{status.decode()}: {whole.decode(errors='replace')[-500:]}")
-    return began_s, came
+def streamed(address: str, key: str, model: str, messages: Sequence[Mapping[str, Any]], max_tokens: int) -> Came:
+    body = {"model": model, "messages": messages, "max_tokens": max_tokens, "temperature": 0, "stream": True}
+    return posted(f"{address}/v1/chat/completions", key, {**body, "stream_options": {"include_usage": True}})
 
 
 def chunks(parts: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, Mapping[str, Any]]]:

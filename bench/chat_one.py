@@ -134,14 +134,14 @@ def verdict(name: str, runs: Sequence[tuple[Run, Run]]) -> Verdict:
 def through_gateway(client: httpx.Client, name: str) -> Run:
     """One streamed answer."""
     key = client.headers["Authorization"].removeprefix("Bearer ")
-    began_s, parts = streamed(str(client.base_url), key, name, MESSAGES, TOKENS)
+    came = streamed(str(client.base_url).rstrip("/"), key, name, MESSAGES, TOKENS)
     texts_s, tokens = [], 0
-    for at_s, chunk in chunks(parts):
+    for at_s, chunk in chunks(came.parts):
         if any(choice["delta"].get("content") for choice in chunk["choices"]):
             texts_s.append(at_s)
         if usage := chunk.get("usage"):
             tokens = usage["completion_tokens"]
-    return run_of(began_s, texts_s, tokens)
+    return run_of(came.asked_s, texts_s, tokens)
 
 
 def run_of(began_s: float, texts_s: Sequence[float], tokens: int) -> Run:

@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from llmux.litellm_settings import ENVIRONMENT
 os.environ.update(ENVIRONMENT)  # the same for both sides, and before anything imports torch
 
 from bench import random_chatterbox
+from bench.http_stream import posted
 from bench.server import free_port, running
 from demo.models import cache_folder
 from llmux.config import load_config
@@ -98,8 +99,8 @@ class Rate:
     first_byte_s: float
 
 
-Speak = Callable[[str], AsyncIterator[int]]
-"""Says a text; yields how many samples came."""
+Speak = Callable[[str], Awaitable[tuple[float, int]]]
+"""Says a text: seconds to the first of its sound, and how many samples came."""
 
 
 def main(options: list[str]) -> int:
@@ -126,9 +127,10 @@ async def measure(folder: Path, cache: Path, *, texts: int, rounds: int) -> Mapp
     path = folder / "config.yaml"
     port = free_port()
     path.write_text(CONFIG.format(models=folder / "models", port=port))
-    with serving(path, f"http://127.0.0.1:{port}"):
+    address = f"http://127.0.0.1:{port}"
+    with serving(path, address):
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}/v1", headers={"Authorization": f"Bearer {KEY}"}, timeout=600
+            base_url=f"{address}/v1", headers={"Authorization": f"Bearer {KEY}"}, timeout=600
         ) as http:
             rows = []
             loading = Loading(load_config(path))
@@ -138,10 +140,10 @@ async def measure(folder: Path, cache: Path, *, texts: int, rounds: int) -> Mapp
                 rows += [
                     {"model": name, "clients": clients, "served": asdict(served), "direct": asdict(direct)}
                     for clients in (1, 4)
-                    for served, direct in [await rates(over_http(http, name), directly(runtime), clients, rounds)]
+                    for served, direct in [await rates(over_http(address, name), directly(runtime), clients, rounds)]
                 ]
                 await loading.unload(name, runtime)
-            early = await first_bytes(over_http(http, "hibari"), rounds)
+            early = await first_bytes(over_http(address, "hibari"), rounds)
             errors, words = await understood(http, corpus(texts))
     return {
         "rates": rows,
@@ -152,22 +154,24 @@ async def measure(folder: Path, cache: Path, *, texts: int, rounds: int) -> Mapp
     }
 
 
-def over_http(http: httpx.AsyncClient, model: str) -> Speak:
-    async def speak(text: str) -> AsyncIterator[int]:
-        body = {"model": model, "input": text, "voice": "default", "response_format": "pcm"}
-        async with http.stream("POST", "/audio/speech", json=body) as answer:
-            answer.raise_for_status()
-            async for chunk in answer.aiter_raw():
-                yield len(chunk) // 2
+def over_http(address: str, model: str) -> Speak:
+    body = {"model": model, "voice": "default", "response_format": "pcm"}
+
+    async def speak(text: str) -> tuple[float, int]:
+        came = await asyncio.to_thread(posted, f"{address}/v1/audio/speech", KEY, {**body, "input": text})
+        return came.parts[0][0] - came.asked_s, sum(len(part) for _, part in came.parts) // 2
 
     return speak
 
 
 def directly(runtime: SpeechRuntime) -> Speak:
-    async def speak(text: str) -> AsyncIterator[int]:
+    async def speak(text: str) -> tuple[float, int]:
+        began_s, first_s, samples = time.perf_counter(), 0.0, 0
         async with aclosing(runtime.synthesize(text, voice="default", speed=1.0, options={})) as takes:
             async for take in takes:
-                yield len(take)
+                first_s = first_s or time.perf_counter() - began_s
+                samples += len(take)
+        return first_s, samples
 
     return speak
 
@@ -175,13 +179,13 @@ def directly(runtime: SpeechRuntime) -> Speak:
 async def rates(served: Speak, direct: Speak, clients: int, rounds: int) -> tuple[Rate, Rate]:
     """Both, in turns, so that whatever else the machine does meets both alike."""
     for speak in (served, direct):
-        await heard(speak, SENTENCES[0])  # loaded, and warm
+        await speak(SENTENCES[0])  # loaded, and warm
     taken_s = [0.0, 0.0]
     answers: tuple[list[tuple[float, int]], list[tuple[float, int]]] = ([], [])
     for _ in range(rounds):
         for side, speak in enumerate((served, direct)):
             started_s = time.perf_counter()
-            answers[side].extend(await asyncio.gather(*(heard(speak, BUSINESS) for _ in range(clients))))
+            answers[side].extend(await asyncio.gather(*(speak(BUSINESS) for _ in range(clients))))
             taken_s[side] += time.perf_counter() - started_s
     first, second = (
         Rate(sum(samples for _, samples in each) / RATE / took_s, statistics.median(s for s, _ in each))
@@ -197,20 +201,9 @@ async def first_bytes(speak: Speak, rounds: int) -> Mapping[str, float]:
     alone: list[float] = []
     whole: list[float] = []
     for _ in range(max(5, rounds)):
-        alone.append((await heard(speak, pieces(long)[0]))[0])
-        whole.append((await heard(speak, long))[0])
+        alone.append((await speak(pieces(long)[0]))[0])
+        whole.append((await speak(long))[0])
     return {"alone": statistics.median(alone), "whole": statistics.median(whole)}
-
-
-async def heard(speak: Speak, text: str) -> tuple[float, int]:
-    """Seconds to the first sample, and how many there were."""
-    started_s = time.perf_counter()
-    first_s, samples = 0.0, 0
-    async for number in speak(text):
-        if not samples and number:
-            first_s = time.perf_counter() - started_s
-        samples += number
-    return first_s, samples
 
 
 async def understood(http: httpx.AsyncClient, texts: Sequence[str]) -> tuple[int, int]:

@@ -255,10 +255,13 @@ class Encoder:
 
     Nothing is ever corrected at the beginning, so WAV says 0xFFFFFFFF for its sizes, as OpenAI's does, and FLAC says
     0 samples: both mean "until the end".
+
+    compresses: whether that is work, up to 10 ms for a second of sound; else it takes 0.2 ms at most
     """
 
     def __init__(self, encoding: Encoding, sample_rate: int) -> None:
         container, codec, bit_rate = _WRITTEN_AS[encoding]
+        self.compresses = not codec.startswith("pcm_")
         self._rate = sample_rate
         self._written = 0
         self._sink = _Sink()

@@ -136,7 +136,11 @@ async def _encoded(
     pieces = runtime.synthesize(wanted.text, voice=voice, speed=wanted.speed, options=wanted.options)
     async with aclosing(pieces):
         async for samples in pieces:
-            for chunk in _chunks(await asyncio.to_thread(encoder.encode, samples)):
+            if encoder.compresses:
+                sound = await asyncio.to_thread(encoder.encode, samples)
+            else:  # a thread would wait for the model's, which may hold Python for longer than this takes
+                sound = encoder.encode(samples)
+            for chunk in _chunks(sound):
                 yield chunk
     for chunk in _chunks(await asyncio.to_thread(encoder.finish)):
         yield chunk

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -96,23 +96,41 @@ class Worker:
         """The jobs' results in order. Each job waits its turn among those of other callers, and is at work while the
         result before it is read. Closing the generator stops the job under way and waits until it has stopped.
         """
-        under_way: asyncio.Task[T] | None = None
+        left = iter(jobs)
+        cancelled = Cancelled()
+        beginning = threading.Lock()
+        under_way: Future[T] | None = None
+        following: Future[T] | None = None
+
+        def begin(before: Future[T] | None = None) -> None:
+            # In the thread that did the one before: to wait for the event loop would cost milliseconds a job.
+            nonlocal following
+            with beginning:
+                goes_on = not cancelled.is_set() and (before is None or not (before.cancelled() or before.exception()))
+                job = next(left, None) if goes_on else None
+                following = None if job is None else self._executor.submit(_run, job, cancelled)
+
+        begin()
         try:
-            for job in jobs:
-                made = None if under_way is None else (await under_way,)
-                under_way = asyncio.create_task(self.run(job))
-                if made is not None:
-                    yield made[0]
-            if under_way is not None:
-                yield await under_way
+            while (under_way := following) is not None:
+                under_way.add_done_callback(begin)
+                yield await asyncio.wrap_future(under_way)
         finally:
-            if under_way is not None and not under_way.done():
-                under_way.cancel()
-                await asyncio.wait([under_way])
+            with beginning:
+                cancelled.set()
+            for future in (under_way, following):
+                if future is not None and not future.cancel():
+                    await _ended(future)
 
     async def close(self) -> None:
         """Wait for the jobs under way and end the thread."""
         await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
+
+
+async def _ended(future: Future[T]) -> None:
+    ended = asyncio.wrap_future(future)
+    await asyncio.wait([ended])
+    ended.exception()  # somebody has seen it, or nobody wants to
 
 
 def _run(job: Callable[[Cancelled], T], cancelled: Cancelled) -> T:
