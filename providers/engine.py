@@ -42,12 +42,15 @@ S = TypeVar("S", bound=Computed)
 
 
 class Engine(Protocol[R_contra, S]):
-    """A loaded model that computes several sequences at once. All of this is called on one thread.
+    """A loaded model that computes several sequences at once. All of this but `preparation` is called on one thread.
 
     step_tokens: most tokens of prompts in one step
     """
 
     step_tokens: int
+
+    def preparation(self, request: R_contra) -> Callable[[], object] | None:
+        """What a request takes that those after it will find done, if anything; it may be called beside steps."""
 
     def add(self, request: R_contra) -> S:
         """Take a sequence in, without computing anything yet. Raises what is wrong with the request."""
@@ -104,6 +107,9 @@ class EngineLoop(Generic[R, S]):
 
     async def stream(self, request: R) -> AsyncGenerator[Piece, None]:
         """The answer to a request. Closing this takes its sequence out of the engine before the close returns."""
+        preparation = self._engine.preparation(request)
+        if preparation is not None:
+            await _beside(preparation)
         answer: _Answer[R, S] = _Answer(request)
         loop = asyncio.get_running_loop()
         with self._changed:
@@ -236,6 +242,17 @@ class _HandOut:
         if self._calls:
             calls, self._calls = self._calls, []
             self._loop.call_soon_threadsafe(_call_all, calls)
+
+
+async def _beside(work: Callable[[], object]) -> None:
+    """On another thread, and to its end, whoever still wants it: what it reads must not be unloaded meanwhile."""
+    job = asyncio.create_task(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(job)
+    except asyncio.CancelledError:
+        await asyncio.wait([job])
+        job.exception()  # which nobody is left to hear of
+        raise
 
 
 def _call_all(calls: Sequence[Callable[[], None]]) -> None:

@@ -2,7 +2,7 @@
 
 import codecs
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -96,6 +96,9 @@ class LlamaEngine:
     def close(self) -> None:
         llama.llama_batch_free(self._batch)
 
+    def preparation(self, request: Request) -> Callable[[], object] | None:
+        return (lambda: self._vocabulary.words) if request.sampling.reads_words else None
+
     def add(self, request: Request) -> LlamaSequence:
         sampling = filled(request.sampling, self._defaults)
         check_bias(sampling, self._vocabulary.size)
@@ -112,7 +115,7 @@ class LlamaEngine:
                 [item for item in sequence.items if item >= 0],
                 vocabulary=self._vocabulary.size,
                 context=self._tokens,
-                words=self._vocabulary.words if sampling.grammar or sampling.logprobs is not None else None,
+                words=self._vocabulary.words if sampling.reads_words else None,
             )
             closing.callback(sequence.sampler.close)
             self._begin(sequence)

@@ -5,7 +5,7 @@ its own: no prompt is padded to another's length, and states (Qwen3.5's) need no
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -102,6 +102,9 @@ class TorchEngine:
         self._kept_blocks = KeptBlocks(kept_bytes)
         self._rows: list[TorchSequence | None] = [None] * rows
 
+    def preparation(self, request: Request) -> Callable[[], object] | None:
+        return (lambda: self._vocabulary.words) if request.sampling.reads_words else None
+
     def add(self, request: Request) -> TorchSequence:
         sampling = filled(request.sampling, self._defaults)
         check_bias(sampling, self._vocabulary.size)
@@ -110,13 +113,12 @@ class TorchEngine:
         if seen is not None:
             tokens = seen.tokens
         most = answer_tokens(len(tokens), self._context, sampling.max_tokens)
-        told = sampling.grammar is not None or sampling.logprobs is not None
         sampler = TorchSampler(
             sampling,
             tokens,
             vocabulary=self._vocabulary.size,
             device=self._device,
-            words=self._vocabulary.words if told else None,
+            words=self._vocabulary.words if sampling.reads_words else None,
         )
         sequence = TorchSequence(
             tokens,

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -51,6 +51,10 @@ class Counter:
         self.stepped = threading.Event()
         self.threads: set[int] = set()
         self.stuck: int | None = None
+        self.prepares: Callable[[], object] | None = None
+
+    def preparation(self, request: Count) -> Callable[[], object] | None:
+        return self.prepares
 
     def add(self, request: Count) -> Counting:
         if not request.prompt:
@@ -275,3 +279,50 @@ async def test_random_joins_and_leaves_leave_nothing_behind(
     assert await loop._worker.run(lambda _: "free") == "free", "the job of the loop is over"
     assert not loop._waiting
     assert not loop._running
+
+
+async def test_what_a_request_takes_first_is_made_while_others_are_computed(
+    engine: Counter, loop: EngineLoop[Count, Counting]
+) -> None:
+    others_are_done = threading.Event()
+    engine.prepares = others_are_done.wait
+    first = asyncio.create_task(read(loop, Count(1, 2)))
+    await asyncio.sleep(0)  # it prepares
+    engine.prepares = None
+    assert await read(loop, Count(1, 3)) == counted(3)
+    assert not first.done()
+    others_are_done.set()
+    assert await first == counted(2)
+
+
+async def test_a_preparation_that_fails_is_the_error_of_its_request(
+    engine: Counter, loop: EngineLoop[Count, Counting]
+) -> None:
+    def fail() -> None:
+        raise InvalidRequest("no words")
+
+    engine.prepares = fail
+    with pytest.raises(InvalidRequest, match="no words"):
+        await read(loop, Count(1, 2))
+    assert engine.steps == []
+
+
+async def test_who_leaves_waits_for_its_preparation(engine: Counter, loop: EngineLoop[Count, Counting]) -> None:
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def prepare() -> None:
+        begun.set()
+        assert go_on.wait(60)
+        ended.set()
+
+    engine.prepares = prepare
+    reading = asyncio.create_task(read(loop, Count(1, 2)))
+    assert await asyncio.to_thread(begun.wait, 60)
+    reading.cancel()
+    await asyncio.sleep(0)
+    assert not reading.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert ended.is_set()
+    assert engine.held == []
