@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
-from providers.batch import Batches, Row
+from providers.batch import PATIENCE, Batches, Row
 from providers.worker import Worker
 
 
@@ -31,15 +31,29 @@ class Work:
         return [2 * row.job for row in rows]
 
 
+class Clock:
+    """Stands until a test moves it."""
+
+    s = 0.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
 @pytest.fixture
 async def work() -> Work:
     return Work()
 
 
 @pytest.fixture
-async def batches(work: Work) -> AsyncGenerator[Batches[int, int], None]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def batches(work: Work, clock: Clock) -> AsyncGenerator[Batches[int, int], None]:
     worker = Worker("batch")
-    yield Batches(worker, work, alike=lambda job: job % 2, most=3)
+    yield Batches(worker, work, alike=lambda job: job % 2, most=3, now=clock)
     work.go_on.set()
     await worker.close()
 
@@ -119,3 +133,46 @@ async def test_what_goes_wrong_reaches_everyone_in_the_batch_and_nobody_else(
     for task in failing:
         with pytest.raises(MemoryError):
             await task
+
+
+async def done_together(batches: Batches[int, int], work: Work, clock: Clock, *, in_s: float) -> None:
+    """A batch of 2 and 4 has just ended."""
+    tasks = await submitted(batches, 2, 4)
+    await work.begun.wait()
+    clock.s += in_s
+    work.go_on.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_after_a_batch_the_first_to_come_back_waits_for_the_others(
+    batches: Batches[int, int], work: Work, clock: Clock
+) -> None:
+    await done_together(batches, work, clock, in_s=60 / PATIENCE)
+    [first] = await submitted(batches, 6)
+    [second] = await submitted(batches, 8)
+    assert [await first, await second] == [12, 16]
+    assert work.batches == [[2, 4], [6, 8]]
+
+
+async def test_it_waits_for_a_moment_only(batches: Batches[int, int], work: Work, clock: Clock) -> None:
+    await done_together(batches, work, clock, in_s=0.001 / PATIENCE)
+    assert await batches.submit(6) == 12
+
+
+async def test_later_nobody_is_waited_for(batches: Batches[int, int], work: Work, clock: Clock) -> None:
+    await done_together(batches, work, clock, in_s=60 / PATIENCE)
+    clock.s += 60
+    assert await batches.submit(6) == 12
+
+
+async def test_who_leaves_while_he_waits_for_company_is_never_begun(
+    batches: Batches[int, int], work: Work, clock: Clock
+) -> None:
+    await done_together(batches, work, clock, in_s=60 / PATIENCE)
+    [leaving] = await submitted(batches, 6)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    [first, second] = await submitted(batches, 8, 10)
+    assert [await first, await second] == [16, 20]
+    assert work.batches == [[2, 4], [8, 10]]
