@@ -18,7 +18,7 @@ from providers.llama_vocabulary import LlamaVocabulary
 from providers.prefix import WORTH, borders, common, image_item
 from providers.projector import Picture, Projector
 from providers.runtime import Piece, Sampling
-from providers.sampler import check_bias, filled
+from providers.sampler import check_bias, filled, reads_words
 
 _logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class LlamaEngine:
         llama.llama_batch_free(self._batch)
 
     def preparation(self, request: Request) -> Callable[[], object] | None:
-        return (lambda: self._vocabulary.words) if request.sampling.reads_words else None
+        return (lambda: self._vocabulary.words) if reads_words(request.sampling) else None
 
     def add(self, request: Request) -> LlamaSequence:
         sampling = filled(request.sampling, self._defaults)
@@ -115,7 +115,7 @@ class LlamaEngine:
                 [item for item in sequence.items if item >= 0],
                 vocabulary=self._vocabulary.size,
                 context=self._tokens,
-                words=self._vocabulary.words if sampling.reads_words else None,
+                words=self._vocabulary.words if reads_words(sampling) else None,
             )
             closing.callback(sequence.sampler.close)
             self._begin(sequence)

@@ -65,11 +65,6 @@ class Sampling:
     grammar: str | None = None
     logprobs: int | None = None
 
-    @property
-    def reads_words(self) -> bool:
-        """Whether it takes to know what each token of the vocabulary stands for."""
-        return self.grammar is not None or self.logprobs is not None
-
 
 Alternative = tuple[str, bytes, float]
 """A token that might have stood in the place of another: its text, its bytes, its logprob."""

@@ -38,3 +38,8 @@ def check_bias(sampling: Sampling, vocabulary: int) -> None:
 def drawn_seed(sampling: Sampling) -> int:
     """The request's seed, or one that differs each time; any whole number is a seed, also a negative one."""
     return secrets.randbits(63) if sampling.seed is None else sampling.seed
+
+
+def reads_words(sampling: Sampling) -> bool:
+    """Whether it takes to know what each token of the vocabulary stands for."""
+    return sampling.grammar is not None or sampling.logprobs is not None

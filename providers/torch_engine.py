@@ -15,7 +15,7 @@ from providers.fault import fault_of
 from providers.kept_blocks import NOTHING, Border, KeptBlocks
 from providers.prefix import WORTH, borders, common, image_item
 from providers.runtime import FinishReason, Image, Piece, Sampling, TokenLogprob
-from providers.sampler import check_bias, filled
+from providers.sampler import check_bias, filled, reads_words
 from providers.slots import Slots
 from providers.torch_sampler import TorchSampler
 from providers.torch_vocabulary import TorchVocabulary
@@ -103,7 +103,7 @@ class TorchEngine:
         self._rows: list[TorchSequence | None] = [None] * rows
 
     def preparation(self, request: Request) -> Callable[[], object] | None:
-        return (lambda: self._vocabulary.words) if request.sampling.reads_words else None
+        return (lambda: self._vocabulary.words) if reads_words(request.sampling) else None
 
     def add(self, request: Request) -> TorchSequence:
         sampling = filled(request.sampling, self._defaults)
@@ -118,7 +118,7 @@ class TorchEngine:
             tokens,
             vocabulary=self._vocabulary.size,
             device=self._device,
-            words=self._vocabulary.words if sampling.reads_words else None,
+            words=self._vocabulary.words if reads_words(sampling) else None,
         )
         sequence = TorchSequence(
             tokens,
