@@ -107,8 +107,9 @@ class Worker:
             nonlocal following
             with beginning:
                 goes_on = not cancelled.is_set() and (before is None or not (before.cancelled() or before.exception()))
-                job = next(left, None) if goes_on else None
-                following = None if job is None else self._executor.submit(_run, job, cancelled)
+                following = None
+                if goes_on and (job := next(left, None)) is not None:
+                    following = self._executor.submit(_run, job, cancelled)
 
         begin()
         try:
