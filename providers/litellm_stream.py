@@ -13,6 +13,7 @@ from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.types.utils import ModelResponseStream
 
 from llmux.config import PROVIDER
+from providers.text_chunk import TextChunk
 
 _MOST = 256
 """Chunks of one stream that are looked at together, once: not all of them are texts that can be merged."""
@@ -28,6 +29,8 @@ def install() -> None:
         self.response_id, self.created = chunk.id, chunk.created  # for the last one, which LiteLLM makes
         if len(self.chunks) % _MOST == 0 or getattr(chunk, "usage", None) is not None:  # which ends the texts
             self.chunks[-_MOST:] = merged(self.chunks[-_MOST:])
+        if isinstance(chunk, TextChunk):
+            return chunk
         result = self._dispatch_provider_chunk(chunk=chunk, model_response=chunk, completion_obj={})
         return result.value
 

@@ -6,9 +6,12 @@ there is a field, and what is not is known at once. Neither makes a difference t
 attributes there are.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices
+from pydantic import BaseModel
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Said(Delta):
@@ -43,9 +46,21 @@ class TextChunk(ModelResponseStream):
     def saying(self, name: str, text: str) -> "TextChunk":
         """The same with this text, in the field content or reasoning_content."""
         (choice,) = self.choices
-        delta = choice.delta.model_copy(update={name: text})
-        copied: TextChunk = self.model_copy(update={"choices": [choice.model_copy(update={"delta": delta})]})
-        return copied
+        return _copy(self, choices=[_copy(choice, delta=_copy(choice.delta, **{name: text}))])
+
+
+def _copy(model: M, **changed: Any) -> M:
+    """With these fields changed, as `model_copy` makes it, which takes twice the time."""
+    copied, extra, private = object.__new__(type(model)), model.__pydantic_extra__, model.__pydantic_private__
+    _set(copied, "__dict__", {**model.__dict__, **changed})
+    _set(copied, "__pydantic_fields_set__", model.__pydantic_fields_set__.union(changed))
+    _set(copied, "__pydantic_extra__", None if extra is None else extra.copy())
+    _set(copied, "__pydantic_private__", None if private is None else private.copy())
+    return copied
+
+
+_set = object.__setattr__
+"""pydantic's own looks for a field of the name."""
 
 
 def text_chunk(identity: dict[str, Any], hidden: dict[str, Any], index: int) -> TextChunk:
