@@ -50,7 +50,7 @@ class TextChunk(ModelResponseStream):
 
 
 def _copy(model: M, **changed: Any) -> M:
-    """With these fields changed, as `model_copy` makes it, which takes twice the time."""
+    """With these fields changed, as `model_copy` makes it, which takes half as long again."""
     copied, extra, private = object.__new__(type(model)), model.__pydantic_extra__, model.__pydantic_private__
     _set(copied, "__dict__", {**model.__dict__, **changed})
     _set(copied, "__pydantic_fields_set__", model.__pydantic_fields_set__.union(changed))
