@@ -106,10 +106,15 @@ class Worker:
             # In the thread that did the one before: to wait for the event loop would cost milliseconds a job.
             nonlocal following
             with beginning:
-                goes_on = not cancelled.is_set() and (before is None or not (before.cancelled() or before.exception()))
                 following = None
-                if goes_on and (job := next(left, None)) is not None:
-                    following = self._executor.submit(_run, job, cancelled)
+                if cancelled.is_set() or (before is not None and (before.cancelled() or before.exception())):
+                    return
+                try:
+                    if (job := next(left, None)) is not None:
+                        following = self._executor.submit(_run, job, cancelled)
+                except Exception as error:  # which the reader is to hear of, and not the thread
+                    following = Future()
+                    following.set_exception(error)
 
         begin()
         try:

@@ -51,3 +51,11 @@ def test_the_next_one_leaves_it_as_it_was(name: str) -> None:
     second = first.saying(name, "b")
     assert [getattr(each.choices[0].delta, name) for each in (first, second)] == ["a", "b"]
     assert first._hidden_params == second._hidden_params == {"model_id": "entry"}
+
+
+def test_what_litellm_adds_to_one_is_not_on_another() -> None:
+    first = saying("content", "a")
+    second = first.saying("content", "b")
+    second.served_by = "somebody"
+    assert second.served_by == "somebody"
+    assert not hasattr(first, "served_by")

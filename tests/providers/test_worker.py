@@ -175,3 +175,14 @@ async def test_a_turn_that_fails_is_the_last(worker: Worker) -> None:
 async def test_no_jobs_are_no_turns(worker: Worker) -> None:
     none: list[Callable[[Cancelled], int]] = []
     assert [item async for item in worker.turns(none)] == []
+
+
+async def test_a_turn_that_cannot_be_begun_is_told_to_the_reader(worker: Worker) -> None:
+    def jobs() -> Iterator[Callable[[Cancelled], int]]:
+        yield lambda _: 1
+        raise LookupError("no second job")
+
+    turns = worker.turns(jobs())
+    assert await anext(turns) == 1
+    with pytest.raises(LookupError, match="no second job"):
+        await anext(turns)
