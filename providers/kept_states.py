@@ -1,6 +1,6 @@
-"""States of llama.cpp's recurrent layers after beginnings of prompts, in RAM and bounded."""
+"""What llama.cpp had computed after beginnings of prompts, in RAM and bounded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -28,6 +28,9 @@ class KeptStates(Generic[T]):
     @property
     def bytes(self) -> int:
         return sum(each.bytes for each in self._kept)
+
+    def __iter__(self) -> Iterator[T]:
+        return (each.state for each in self._kept)
 
     def __contains__(self, prefix: Sequence[int]) -> bool:
         return any(each.prefix == prefix for each in self._kept)

@@ -182,7 +182,7 @@ class LlamaEngine:
         if sequence.reuse and self._worth_waiting(sequence):
             return
         if not sequence.reuse and not any(self._memory.running()):
-            self._memory.clear()
+            self._memory.vacate()
         held = sequence.held = self._memory.take(sequence.items, reuse=sequence.reuse)
         sequence.left = sequence.tokens(len(held.items))
         sequence.cached_tokens = sequence.prompt_tokens - sequence.left

@@ -1,23 +1,36 @@
 """What a llama_context remembers of its sequences, and how a new one begins with what another has computed.
 
-All sequences share one pool of cells, in which a beginning that two of them have in common lies once. A sequence that
-is over stays until its cells, or its number, are needed. Keys and values can be cut back to any beginning; the state of
-a recurrent layer cannot. It is copied into RAM at the borders of messages, and a beginning can be taken up again where
-both are there: cells of some sequence, and the state.
+All sequences share one pool of cells, in which a beginning that two of them have in common lies once. Attention reads
+over all cells up to the last one in use, whoever they belong to. So a sequence that is over stays in them for its next
+turn, but gives way when another one begins: it is copied into RAM, and back when it goes on. What is too large for that
+stays until its cells, or its number, are needed.
+
+Keys and values can be cut back to any beginning; the state of a recurrent layer cannot. It is copied into RAM at the
+borders of messages, and a beginning can be taken up again where both are there: a sequence, and the state.
 """
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
+from math import inf
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
 
 from providers.kept_states import KeptStates
-from providers.prefix import common
+from providers.prefix import WORTH, common
 
+_WHOLE = 0
 _PARTIAL = llama.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+
+_FEWEST = 4
+"""Sequences that fit into the RAM for them, at least: one that is larger would push out all others, and stops those
+that are computed for as long as it is copied.
+"""
+
+_COPIED = 8
+"""Tokens that are copied out of RAM in the time in which one is computed, at least."""
 
 
 @dataclass(slots=True, eq=False)
@@ -27,6 +40,7 @@ class Held:
     number: its id
     items: what is computed of it, as `providers.prefix` writes it; positions: where each begins; end: what follows
     cells: how many it takes, if it shares none
+    copy: what lies in RAM in place of its cells; its number is then another's
     """
 
     number: int
@@ -36,6 +50,7 @@ class Held:
     cells: int = 0
     running: bool = False
     used: int = 0
+    copy: Any = None
 
     def add(self, item: int, *, positions: int = 1, cells: int = 1) -> None:
         """This was computed."""
@@ -46,18 +61,23 @@ class Held:
 
 
 class LlamaMemory:
-    """sequences: how many there are, running or kept: two more than ever run at one time
+    """sequences: how many there are in cells, running or kept: two more than ever run at one time
     cells: how many the pool has
-    recurrent: whether the model has such layers; kept_bytes: most RAM for their states
+    recurrent: whether the model has such layers
+    kept_bytes: most RAM for sequences that gave way, and for the states of such layers
     """
 
     def __init__(self, context: Any, *, sequences: int, cells: int, recurrent: bool, kept_bytes: int) -> None:
         self._context = context
         self._memory = llama.llama_get_memory(context)
+        self._window = llama.llama_model_n_swa(llama.llama_get_model(context))
         self._cells = cells
         self._recurrent = recurrent
         self._held = [Held(number) for number in range(sequences)]
-        self._states = KeptStates[Any](kept_bytes)
+        state_bytes = kept_bytes // 2 if recurrent else 0
+        self._states = KeptStates[Any](state_bytes)
+        self._copies = KeptStates[Held](kept_bytes - state_bytes)
+        self._most_bytes = (kept_bytes - state_bytes) // _FEWEST
         self._clock = count(1)
 
     def running(self) -> Iterator[Held]:
@@ -71,16 +91,20 @@ class LlamaMemory:
         """A sequence for this prompt. What it holds already need not be computed; the last item is never among it."""
         source, length, state = self._best(prompt) if reuse else (None, 0, None)
         held = self._room_for(source, length)
-        if source is None:
-            self._forget(held)
-        elif held is source:
+        if held is not source:
+            self._put_away(held)
+        if held is source:
             self._cut(held, length, state)
-        else:
-            self._forget(held)
-            self._copy(source, held, length, state)
+        elif source is not None and source.copy is None:
+            self._share(source, held, length, state)
+        elif source is not None:
+            self._fetch(source, held, length, state)
         held.running, held.used = True, next(self._clock)
         if source is not None:
             source.used = held.used
+        for other in self._over():
+            if self._keep_copy(other):
+                self._forget(other)
         return held
 
     def release(self, held: Held) -> None:
@@ -88,38 +112,51 @@ class LlamaMemory:
 
     def keep_state(self, held: Held) -> None:
         """The recurrent layers' state is copied, so that prompts that begin with what was computed can go on here."""
-        if held.items in self._states:
-            return
-        size = llama.llama_state_seq_get_size_ext(self._context, held.number, _PARTIAL)
-        state = (ctypes.c_uint8 * size)()
-        if llama.llama_state_seq_get_data_ext(self._context, state, size, held.number, _PARTIAL) == size:
-            self._states.keep(held.items, state, size)
+        if held.items not in self._states and (state := self._data(held, _PARTIAL)) is not None:
+            self._states.keep(held.items, state, len(state))
 
     def make_room(self, cells: int | None = None) -> bool:
-        """Let the one that is over and was not used for longest go. False when there is none, or when the cells
+        """Let the one that is over and was not used for longest give way. False when there is none, or when the cells
         that are asked for are free for certain.
         """
         if cells is not None and sum(held.cells for held in self._held) + cells <= self._cells:
             return False
-        over = [held for held in self._held if not held.running and held.items]
+        over = self._over()
         if not over:
             return False
-        self._forget(min(over, key=lambda held: held.used))
+        self._put_away(min(over, key=lambda held: held.used))
         return True
+
+    def vacate(self) -> None:
+        """All cells are as if none had ever been used. Nobody is running."""
+        for held in self._over():
+            self._put_away(held)
+        llama.llama_memory_clear(self._memory, True)
 
     def clear(self) -> None:
         """Nothing that was computed is to be trusted any more."""
         llama.llama_memory_clear(self._memory, True)
         for held in self._held:
             _empty(held)
-        self._states.drop(lambda _: True)
+        for kept in (self._states, self._copies):
+            kept.drop(lambda _: True)
+
+    def _over(self) -> list[Held]:
+        return [held for held in self._held if not held.running and held.items]
 
     def _best(self, prompt: Sequence[int]) -> tuple[Held | None, int, Any]:
         """The sequence with the longest beginning of this prompt, how long it is, and the state that is to be put back
         for it; None: none, or the one that is there.
         """
+        there = self._longest(prompt, [held for held in self._held if held.items])
+        source, length, state = self._longest(prompt, list(self._copies))
+        if source is None or length < there[1] + WORTH or _COPIED * length < len(source.items):
+            return there
+        return source, length, state
+
+    def _longest(self, prompt: Sequence[int], among: Sequence[Held]) -> tuple[Held | None, int, Any]:
         found: list[tuple[Held | None, int, Any]]
-        shared = [(held, common(held.items, prompt[:-1])) for held in self._held if held.items]
+        shared = [(held, common(held.items, prompt[:-1])) for held in among]
         if self._recurrent:
             found = [(held, length, None) for held, length in shared if length == len(held.items)]
             source, most = max(shared, key=lambda each: each[1], default=(None, 0))
@@ -131,7 +168,7 @@ class LlamaMemory:
 
     def _room_for(self, source: Held | None, length: int) -> Held:
         """The source itself, where little else is lost by that; else the one that was not used for longest."""
-        if source is not None and not source.running and 2 * length >= len(source.items):
+        if source is not None and source.copy is None and not source.running and _is_most(length, source):
             return source
         over = (held for held in self._held if not held.running and held is not source)
         return min(over, key=lambda held: (bool(held.items), held.used))
@@ -140,7 +177,7 @@ class LlamaMemory:
         if length == len(held.items):
             return
         position = held.positions[length]
-        back = state is None or self._put_back(held, state)
+        back = state is None or self._put_back(held, state, _PARTIAL)
         if not back or not llama.llama_memory_seq_rm(self._memory, held.number, position, -1):
             self._forget(held)
             return
@@ -148,24 +185,66 @@ class LlamaMemory:
         del held.items[length:], held.positions[length:]
         held.end = position
 
-    def _copy(self, source: Held, held: Held, length: int, state: Any) -> None:
+    def _share(self, source: Held, held: Held, length: int, state: Any) -> None:
         end = source.positions[length] if length < len(source.items) else source.end
         llama.llama_memory_seq_cp(self._memory, source.number, held.number, 0, end)
-        if state is not None and not self._put_back(held, state):
+        if state is not None and not self._put_back(held, state, _PARTIAL):
             self._forget(held)
             return
         held.items, held.positions = source.items[:length], source.positions[:length]
         held.end, held.cells = end, source.cells
 
-    def _put_back(self, held: Held, state: Any) -> bool:
-        return bool(llama.llama_state_seq_set_data_ext(self._context, state, len(state), held.number, _PARTIAL))
+    def _keep_copy(self, held: Held) -> bool:
+        """Copy it into RAM. False: it stays in its cells alone."""
+        if 0 < self._window < held.end:  # of layers with a window, llama.cpp copies only what a next token would see
+            return False
+        data = self._data(held, _WHOLE, self._most_bytes)
+        if data is None:
+            return False
+        self._copies.keep(held.items, replace(held, copy=data), len(data))
+        return True
+
+    def _fetch(self, source: Held, held: Held, length: int, state: Any) -> None:
+        """Undo `_keep_copy`, up to this length. The copy stays where that is little of it."""
+        while self.make_room(source.cells):
+            pass
+        if not self._put_back(held, source.copy, _WHOLE):
+            self._forget(held)
+            return
+        held.items, held.positions = list(source.items), list(source.positions)
+        held.end, held.cells = source.end, source.cells
+        self._copies.drop(lambda items: items == source.items)
+        if not _is_most(length, source):
+            self._copies.keep(source.items, source, len(source.copy))
+        self._cut(held, length, state)
+
+    def _put_away(self, held: Held) -> None:
+        if held.items:
+            self._keep_copy(held)
+        self._forget(held)
+
+    def _data(self, held: Held, flags: int, most_bytes: float = inf) -> Any:
+        """None: it is more than that, or cannot be had."""
+        size = llama.llama_state_seq_get_size_ext(self._context, held.number, flags)
+        if size > most_bytes:
+            return None
+        data = (ctypes.c_uint8 * size)()
+        read = llama.llama_state_seq_get_data_ext(self._context, data, size, held.number, flags)
+        return data if read == size else None
+
+    def _put_back(self, held: Held, data: Any, flags: int) -> bool:
+        return bool(llama.llama_state_seq_set_data_ext(self._context, data, len(data), held.number, flags))
 
     def _forget(self, held: Held) -> None:
         llama.llama_memory_seq_rm(self._memory, held.number, -1, -1)
         _empty(held)
         if self._recurrent:
-            others = [other.items for other in self._held]
+            others = [other.items for other in (*self._held, *self._copies)]
             self._states.drop(lambda prefix: not any(items[: len(prefix)] == prefix for items in others))
+
+
+def _is_most(length: int, source: Held) -> bool:
+    return 4 * length >= 3 * len(source.items)
 
 
 def _empty(held: Held) -> None:

@@ -458,10 +458,21 @@ def _finish(writer: gguf.GGUFWriter) -> None:
     writer.close()
 
 
-def write_llama_gguf(path: Path, *, template: str | None = None, temperature: float | None = None) -> None:
-    """A Llama of one layer in float32, over a vocabulary of bytes in SentencePiece's way."""
+def write_llama_gguf(
+    path: Path, *, template: str | None = None, temperature: float | None = None, window: int | None = None
+) -> None:
+    """A Llama of one layer in float32, over a vocabulary of bytes in SentencePiece's way.
+
+    window: of its attention, in tokens; it is a Gemma 3 then
+    """
     width, vocabulary = 32, 3 + 256
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, "llama" if window is None else "gemma3")
+    norms = ["attn_norm", "ffn_norm"]
+    if window is not None:
+        writer.add_sliding_window(window)
+        writer.add_key_length(width)
+        writer.add_value_length(width)
+        norms += ["attn_q_norm", "attn_k_norm", "post_attention_norm", "post_ffw_norm"]
     writer.add_context_length(256)
     writer.add_embedding_length(width)
     writer.add_block_count(1)
@@ -485,7 +496,7 @@ def write_llama_gguf(path: Path, *, template: str | None = None, temperature: fl
     random = np.random.default_rng(0)
     for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
         writer.add_tensor(f"blk.0.{name}.weight", random.standard_normal((width, width), dtype=np.float32))
-    for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"):
+    for name in (*(f"blk.0.{norm}" for norm in norms), "output_norm"):
         writer.add_tensor(f"{name}.weight", np.ones(width, dtype=np.float32))
     for name in ("token_embd", "output"):
         writer.add_tensor(f"{name}.weight", random.standard_normal((vocabulary, width), dtype=np.float32))

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import llama_cpp.llama_cpp as llama
 import pytest
 import pytest_asyncio
 
@@ -128,6 +129,62 @@ async def test_another_conversation_begins_with_the_same_system_prompt(runtime: 
     assert other[0].prompt_tokens - 40 < cached(other) < first[0].prompt_tokens
 
 
+LONG = "A keeper asked how far the light of such a tower is seen by night, in rain, in fog and from a low boat. " * 3
+
+
+def in_cells(runtime: LlamaCpp) -> list[int]:
+    """Numbers of sequences that attention reads over."""
+    memory = llama.llama_get_memory(runtime._context)
+    numbers = range(llama.llama_n_seq_max(runtime._context))
+    return [number for number in numbers if llama.llama_memory_seq_pos_max(memory, number) >= 0]
+
+
+async def test_a_conversation_that_gave_way_to_another_goes_on_out_of_ram(runtime: LlamaCpp) -> None:
+    assert runtime._engine is not None
+    first = await answer(runtime, turns(LONG))
+    others = range(SLOTS + llamacpp._KEPT_SEQUENCES)
+    between = [await answer(runtime, turns(f"{number}, and {LONG}")) for number in others]
+    assert len(in_cells(runtime)) == 1
+    second = await answer(runtime, turns(LONG, text(first), "How tall are they?"), sampling=GREEDY)
+    assert cached(second) >= first[0].prompt_tokens - 16, "but for the beginning of the model's turn"
+    assert max(map(cached, between)) < cached(second) - WORTH
+    runtime._engine._memory.clear()
+    assert same(await answer(runtime, turns(LONG, text(first), "How tall are they?"), sampling=GREEDY), second)
+
+
+async def test_conversations_by_turns_are_what_each_is_alone(runtime: LlamaCpp) -> None:
+    assert runtime._engine is not None
+    talks = [[turns(f"{number}, and {LONG}", *["Far.", "Why?"] * more) for more in range(3)] for number in range(3)]
+    alone = []
+    for talk in talks:
+        runtime._engine._memory.clear()
+        alone.append([await answer(runtime, prompt, sampling=GREEDY) for prompt in talk])
+    runtime._engine._memory.clear()
+    for turn, _ in enumerate(talks[0]):
+        for talk, expected in zip(talks, alone, strict=True):
+            heard = await answer(runtime, talk[turn], sampling=GREEDY)
+            assert same(heard, expected[turn])
+            assert abs(cached(heard) - cached(expected[turn])) < WORTH or not turn
+
+
+@pytest.mark.parametrize(("prefix_cache", "window"), [("0.02 MB", None), ("2 GB", 16)])
+async def test_a_conversation_that_cannot_give_way_stays(tmp_path: Path, prefix_cache: str, window: int | None) -> None:
+    """No room for it in RAM; or llama.cpp would only copy the tokens that lie in the window of the next one."""
+    checkpoints.write_llama_gguf(tmp_path / "tiny.gguf", template="{{ messages[0].content }}", window=window)
+    loaded = await llamacpp.load(smollm2(file="tiny.gguf", context=256, prefix_cache=prefix_cache), tmp_path)
+    try:
+        prompts = ["lighthouse " * 10, "cliff " * 20, "lighthouse " * 11]
+        first, other, second = [await answer(loaded, prompt, sampling=GREEDY) for prompt in prompts]
+        assert cached(first) <= cached(other) < 8, "how every prompt begins"
+        assert cached(second) >= first[0].prompt_tokens - 1
+        assert len(in_cells(loaded)) == 2
+        assert loaded._engine is not None
+        loaded._engine._memory.clear()
+        assert same(await answer(loaded, prompts[2], sampling=GREEDY), second)
+    finally:
+        await loaded.close()
+
+
 async def test_what_is_reused_changes_nothing(runtime: LlamaCpp) -> None:
     assert runtime._engine is not None
     prompts = [turns("Where?"), turns("Where?", "By the sea.", "Why?"), turns("Who?"), turns("Where?", "Here.", "Why?")]
@@ -155,6 +212,7 @@ async def test_a_seed_gives_the_same_answer_whatever_was_asked_before(runtime: L
     pieces = await answer(runtime, turns("Where?"), sampling=sampling)
     assert text(pieces) == first
     assert cached(pieces) == 0
+    assert cached(await answer(runtime, turns("Where?", "By the sea.", "How?"))) > WORTH, "what others said is not lost"
 
 
 async def test_logprobs_are_those_of_every_token(runtime: LlamaCpp) -> None:
@@ -270,7 +328,8 @@ async def test_kept_states_stay_within_their_bound(qwen: Path) -> None:
         for number in range(6):
             await said(loaded, turns(f"{number}"))
         assert loaded._engine is not None
-        assert 0 < loaded._engine._memory._states.bytes <= 100_000
+        memory = loaded._engine._memory
+        assert 0 < memory._states.bytes + memory._copies.bytes <= 100_000
     finally:
         await loaded.close()
 

@@ -66,10 +66,10 @@ async def test_the_next_turn_takes_the_place_of_the_last_and_another_beginning_d
 
 async def test_what_was_not_used_for_longest_gives_its_place(memory: LlamaMemory) -> None:
     for first in range(1, SEQUENCES + 1):
-        memory.release(compute(memory, [first, 0, 0]))
-    found(memory, [1, 0, 0])
-    memory.release(compute(memory, [9, 0, 0]))
-    assert [memory.reusable([first, 0, 0]) for first in (1, 2, 3, 4, 9)] == [2, 0, 2, 2, 2]
+        memory.release(compute(memory, [first, 0, 0, 0]))
+    found(memory, [1, 0, 0, 0])
+    memory.release(compute(memory, [9, 0, 0, 0]))
+    assert [memory.reusable([first, 0, 0, 0]) for first in (1, 2, 3, 4, 9)] == [3, 0, 3, 3, 3]
 
 
 async def test_room_is_made_of_those_that_are_over_alone(memory: LlamaMemory) -> None:
