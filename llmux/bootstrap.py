@@ -206,8 +206,8 @@ def _install_llama(settings: Sequence[str]) -> None:
     if _has_gpu() and not _has_nvcc():
         _say("      There is an NVIDIA GPU but no nvcc, so llama.cpp is built for the CPU. To have it on the GPU,")
         _say("      install the CUDA toolkit, put nvcc on the PATH, and run `make setup` again.")
-    _uv_install(
-        "--no-deps", "--require-hashes", "--no-binary", "llama-cpp-python", *options,
+    _uv_install(  # --reinstall: built otherwise, the same version is there already
+        "--reinstall", "--no-deps", "--require-hashes", "--no-binary", "llama-cpp-python", *options,
         "--build-constraints", REQUIREMENTS / "build.txt", "-r", REQUIREMENTS / "llama.txt",
     )  # fmt: skip
 
