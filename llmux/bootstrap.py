@@ -100,11 +100,13 @@ def advice(lacking: Sequence[str]) -> str:
 def llama_settings(*, gpu: bool, nvcc: bool) -> list[str]:
     """How llama.cpp is built. Its own tools and server are left out, which saves most of the time.
 
-    Nor may it compute in 16 bits where a processor could: it then takes 128 numbers at a time, and one by one what is
-    less, such as attention whose heads are 64 wide (docs/measurements.md).
+    Two things that some processors have are left alone. Where they can compute in 16 bits, llama.cpp takes 128 numbers
+    at a time and what is less one by one, such as a head of attention that is 64 wide (docs/measurements.md). And its
+    code for AMX crashes as GCC 12 compiles it.
     """
+    unused = "-U__AVX512FP16__ -U__AMX_INT8__"
     settings = ["build.targets=llama;llama-common;mtmd"]
-    settings += [f"cmake.define.CMAKE_{language}_FLAGS=-U__AVX512FP16__" for language in ("C", "CXX")]
+    settings += [f"cmake.define.CMAKE_{language}_FLAGS={unused}" for language in ("C", "CXX")]
     if gpu and nvcc:
         settings.append("cmake.define.GGML_CUDA=ON")
     return settings

@@ -150,7 +150,7 @@ class LlamaCpp:
         parameters = llama.llama_model_default_params()
         parameters.n_gpu_layers = -1
         parameters.load_mode = llama.LLAMA_LOAD_MODE_MMAP
-        # Repacked weights would be copied out of the mapping, and ggml's AMX kernels crash as GCC 12 compiles them.
+        # Repacked weights would be copied out of the mapping.
         parameters.use_extra_bufts = False
         goes_on = llama.llama_progress_callback(lambda progress, data: not cancelled.is_set())
         parameters.progress_callback = goes_on
