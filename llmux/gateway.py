@@ -35,6 +35,7 @@ from llmux.config import PROVIDER, Config
 from llmux.errors import InvalidRequest, LlmuxError
 from llmux.intake import Intake
 from llmux.keys import KeyFile
+from llmux.litellm_absent import mark_absent
 from llmux.litellm_settings import litellm_config
 from llmux.metrics import ArbiterMetrics
 from llmux.performance_route import performance_route
@@ -54,6 +55,12 @@ from vram.arbiter import Arbiter
 _COUNTERS = 100_000
 """Of the limits of keys, a few for each key that asked within the last minute. LiteLLM's own 200 are full with some 60
 keys, and whose counter makes room for another's may ask anew.
+"""
+
+
+_YOUNG = 10_000
+"""Objects after which Python looks for those that only keep each other: two rounds a request instead of one every other
+token.
 """
 
 
@@ -80,6 +87,7 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     leased = Leased(arbiter, request_s=settings.limits.request_s)
     litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased, settings)}]
     litellm_stream.install()
+    mark_absent()
     clips = voices.read(config.voices_dir)
     litellm_audio.install(
         TranscriptionProvider(leased, settings.limits), SpeechProvider(leased, settings.limits, clips)
@@ -141,6 +149,7 @@ def _lifespan(of_litellm: Any, arbiter: Arbiter[Runtime], stop_s: float, prepare
             await arbiter.start()
             gc.collect()
             gc.freeze()  # what is there now, stays: to look through all of LiteLLM again would stop every stream
+            gc.set_threshold(_YOUNG)
             try:
                 yield state
             finally:

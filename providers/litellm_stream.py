@@ -5,10 +5,11 @@ already, as ours are. That was a fifth of what a token costs the event loop (doc
 chunk, to make one answer of all of them before it lets the stream end: 0.1 ms a token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 from typing import Any
 
+from litellm.litellm_core_utils import streaming_handler
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.types.utils import ModelResponseStream
 
@@ -17,6 +18,9 @@ from providers.text_chunk import TextChunk
 
 _MOST = 256
 """Chunks of one stream that are looked at together, once: not all of them are texts that can be merged."""
+
+_FEW = 32
+"""Chunks that are made one answer in less time than another thread takes to begin."""
 
 
 def install() -> None:
@@ -35,6 +39,23 @@ def install() -> None:
         return result.value
 
     CustomStreamWrapper.chunk_creator = chunk_creator
+    streaming_handler.asyncify = _on_a_thread_if_long(streaming_handler.asyncify)
+
+
+def _on_a_thread_if_long(asyncify: Callable[..., Any]) -> Callable[..., Any]:
+    """Of LiteLLM's, which is there for the function that makes one answer of all chunks. It runs when the last word was
+    said and before the client learns of it, twice.
+    """
+
+    def shorter(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+        async def made(*, chunks: Sequence[Any], **more: Any) -> Any:
+            if len(chunks) <= _FEW:
+                return function(chunks=chunks, **more)
+            return await asyncify(function)(chunks=chunks, **more)
+
+        return made
+
+    return shorter
 
 
 def merged(chunks: Sequence[ModelResponseStream]) -> list[ModelResponseStream]:

@@ -1,10 +1,12 @@
 """The shorter way of a chunk through LiteLLM gives what the longer one does."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import litellm
 import pytest
+from litellm.litellm_core_utils import streaming_handler
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices, Usage
 
@@ -17,9 +19,9 @@ __all__ = ["router"]  # a fixture
 
 @pytest.fixture
 def installed() -> Iterator[Callable[[], None]]:
-    before = CustomStreamWrapper.chunk_creator
+    before = CustomStreamWrapper.chunk_creator, streaming_handler.asyncify
     yield litellm_stream.install
-    CustomStreamWrapper.chunk_creator = before
+    CustomStreamWrapper.chunk_creator, streaming_handler.asyncify = before
 
 
 async def chunks(of: litellm.Router, **more: Any) -> list[Any]:
@@ -101,6 +103,27 @@ async def test_the_answer_that_litellm_accounts_for_is_whole(
     assert answer.choices[0].message.content == "abcdefgh"
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage.completion_tokens == 9, "the last one ends it"
+
+
+@pytest.mark.parametrize("few", [32, 1])
+async def test_an_answer_is_made_of_few_chunks_where_it_stands_and_of_many_on_a_thread(
+    router: Callable[[Scripted], litellm.Router],
+    installed: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    few: int,
+) -> None:
+    threads: list[threading.Thread] = []
+    build = litellm.stream_chunk_builder
+
+    def noted(**of: Any) -> Any:
+        threads.append(threading.current_thread())
+        return build(**of)
+
+    monkeypatch.setattr(litellm, "stream_chunk_builder", noted)
+    monkeypatch.setattr(litellm_stream, "_FEW", few)
+    installed()
+    await chunks(router(Scripted("Hel", "lo")), stream_options={"include_usage": True})
+    assert {thread is threading.current_thread() for thread in threads} == {few > 1}
 
 
 @pytest.mark.parametrize("more", [{}, {"n": 3}, {"logprobs": True}], ids=["texts", "several", "logprobs"])
