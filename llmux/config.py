@@ -77,7 +77,7 @@ class Model(_Section):
     estimate: bytes on the device, believed while there are no weights to look at and no load was measured
     context: tokens of prompt and answer together, per sequence
     max_concurrency: requests that the model serves at one time
-    prefix_cache: bytes of RAM for states kept after the beginnings of prompts, where the runtime needs copies of them
+    prefix_cache: bytes of RAM for copies of what was computed of prompts: conversations that gave way, and states
     pin: never evicted once it is loaded
     preload: loaded when llmux starts, in the order of priority, as long as there is room
     idle_unload_s: seconds without a request after which it is unloaded; None: only when others need the room

@@ -19,11 +19,15 @@ def image_item(image: Image) -> int:
 
 
 def common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many items both begin with."""
-    length = min(len(one), len(other))
-    if one[:length] == other[:length]:
-        return length
-    return next(index for index in range(length) if one[index] != other[index])
+    """How many items both begin with. By halves: Python compares whole slices much faster than item by item."""
+    same, most = 0, min(len(one), len(other))
+    while same < most:
+        half = (same + most + 1) // 2
+        if one[same:half] == other[same:half]:
+            same = half
+        else:
+            most = half - 1
+    return same
 
 
 def borders(prompt: Sequence[int], control: Collection[int]) -> list[int]:
