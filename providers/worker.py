@@ -9,6 +9,7 @@ library raised (fault.py).
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,7 +45,9 @@ class Worker:
     """Runs jobs one after the other, first come first served, on a thread of its own."""
 
     def __init__(self, name: str) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{THREAD_PREFIX}{name}")
+        self._executor = ThreadPoolExecutor(
+            max_workers=1, thread_name_prefix=f"{THREAD_PREFIX}{name}", initializer=_compute
+        )
 
     async def run(self, job: Callable[[Cancelled], T]) -> T:
         """The job's result. When the caller is cancelled, the job is told so and waited for."""
@@ -131,6 +134,14 @@ class Worker:
     async def close(self) -> None:
         """Wait for the jobs under way and end the thread."""
         await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
+
+
+def _compute() -> None:
+    """This thread, and those that its libraries start, do not interrupt the event loop when they wake up. They have the
+    same right to the processor as before (sched(7)): it is only that who answers for a moment does so first.
+    """
+    with suppress(OSError):  # a container may forbid it
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 async def _ended(future: Future[T]) -> None:

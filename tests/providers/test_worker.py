@@ -1,4 +1,5 @@
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
@@ -22,6 +23,30 @@ async def test_every_job_runs_on_the_same_thread(worker: Worker) -> None:
 
     assert len({await worker.run(job) for _ in range(3)}) == 1
     assert await worker.run(job) != threading.get_ident()
+
+
+async def test_what_computes_does_not_interrupt_what_answers(worker: Worker) -> None:
+    policies: list[int] = []
+
+    def job(_: Cancelled) -> None:
+        thread = threading.Thread(target=lambda: policies.append(os.sched_getscheduler(0)))
+        thread.start()
+        thread.join()
+        policies.append(os.sched_getscheduler(0))
+
+    await worker.run(job)
+    assert policies == [os.SCHED_BATCH] * 2, "and so does what its libraries start"
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+async def test_where_that_is_forbidden_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
+    worker = Worker("test")
+    assert await worker.run(lambda _: 1) == 1
+    await worker.close()
 
 
 async def test_items_arrive_in_order_and_an_error_after_them(worker: Worker) -> None:
