@@ -208,8 +208,10 @@ def _install_llama(settings: Sequence[str]) -> None:
     if _has_gpu() and not _has_nvcc():
         _say("      There is an NVIDIA GPU but no nvcc, so llama.cpp is built for the CPU. To have it on the GPU,")
         _say("      install the CUDA toolkit, put nvcc on the PATH, and run `make setup` again.")
-    _uv_install(  # --reinstall: built otherwise, the same version is there already
-        "--reinstall", "--no-deps", "--require-hashes", "--no-binary", "llama-cpp-python", *options,
+    # The same version may be there, built otherwise; uv's --reinstall would build what lies in its cache once more.
+    _run(VENV / "bin" / "uv", "pip", "uninstall", "--quiet", "--python", VENV / "bin" / "python", "llama-cpp-python")
+    _uv_install(
+        "--no-deps", "--require-hashes", "--no-binary", "llama-cpp-python", *options,
         "--build-constraints", REQUIREMENTS / "build.txt", "-r", REQUIREMENTS / "llama.txt",
     )  # fmt: skip
 
