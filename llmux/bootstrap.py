@@ -97,16 +97,19 @@ def advice(lacking: Sequence[str]) -> str:
     )
 
 
-def llama_settings(*, gpu: bool, nvcc: bool) -> list[str]:
+def llama_settings(*, gpu: bool, nvcc: bool, flags: Mapping[str, str]) -> list[str]:
     """How llama.cpp is built. Its own tools and server are left out, which saves most of the time.
 
     Two things that some processors have are left alone. Where they can compute in 16 bits, llama.cpp takes 128 numbers
     at a time and what is less one by one, such as a head of attention that is 64 wide (docs/measurements.md). And its
     code for AMX crashes as GCC 12 compiles it.
+
+    flags: the environment, whose CFLAGS and CXXFLAGS go along
     """
-    unused = "-U__AVX512FP16__ -U__AMX_INT8__"
     settings = ["build.targets=llama;llama-common;mtmd"]
-    settings += [f"cmake.define.CMAKE_{language}_FLAGS={unused}" for language in ("C", "CXX")]
+    for language, variable in (("C", "CFLAGS"), ("CXX", "CXXFLAGS")):
+        given = f"{flags.get(variable, '')} -U__AVX512FP16__ -U__AMX_INT8__".strip()
+        settings.append(f"cmake.define.CMAKE_{language}_FLAGS={given}")
     if gpu and nvcc:
         settings.append("cmake.define.GGML_CUDA=ON")
     return settings
@@ -144,7 +147,7 @@ def _has_nvcc() -> bool:
 def steps() -> list[Step]:
     """All of set-up, in order."""
     python = f"{sys.version} {sys.base_prefix}"  # the same from inside .venv
-    settings = llama_settings(gpu=_has_gpu(), nvcc=_has_nvcc())
+    settings = llama_settings(gpu=_has_gpu(), nvcc=_has_nvcc(), flags=os.environ)
     texts = {
         name: (REQUIREMENTS / f"{name}.txt").read_text()
         for name in ("uv", "torch", "cuda", "runtime", "speech", "dev", "llama")

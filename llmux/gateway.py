@@ -59,8 +59,8 @@ keys, and whose counter makes room for another's may ask anew.
 
 
 _YOUNG = 10_000
-"""Objects after which Python looks for those that only keep each other: two rounds a request instead of one every other
-token.
+"""Objects after which Python looks for those that only keep each other. With its own 700 that takes 2 % of the event
+loop's time.
 """
 
 

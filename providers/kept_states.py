@@ -39,8 +39,12 @@ class KeptStates(Generic[T]):
         """In place of what is kept for the same prefix."""
         self._kept = [each for each in self._kept if each.prefix != prefix]
         if size_bytes <= self._most_bytes:
+            self.make_room(size_bytes)
             self._kept.append(_Kept(list(prefix), state, size_bytes))
-        while self.bytes > self._most_bytes:
+
+    def make_room(self, size_bytes: int) -> None:
+        """For a state that is about to be made."""
+        while self._kept and self.bytes + size_bytes > self._most_bytes:
             del self._kept[0]
 
     def longest(self, prompt: Sequence[int]) -> tuple[int, T] | None:

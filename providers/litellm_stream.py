@@ -49,7 +49,7 @@ def _on_a_thread_if_long(asyncify: Callable[..., Any]) -> Callable[..., Any]:
 
     def shorter(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         async def made(*, chunks: Sequence[Any], **more: Any) -> Any:
-            if len(chunks) <= _FEW:
+            if len(chunks) <= _FEW and any(getattr(chunk, "usage", None) for chunk in chunks):  # else it counts tokens
                 return function(chunks=chunks, **more)
             return await asyncify(function)(chunks=chunks, **more)
 

@@ -160,12 +160,12 @@ class LlamaEngine:
             sequence.left -= end - start
         if self._batch.n_tokens:
             self._decode()
-        for sequence in looking:
+        written = {sequence: self._write(sequence, row) for sequence, row in rows.items()}
+        for sequence in looking:  # which leaves nothing of what the batch computed to be read
             self._look(sequence)
         for sequence, _ in shares:
             if sequence.held is not None and len(sequence.held.items) in sequence.borders:
                 self._memory.keep_state(sequence.held)
-        written = {sequence: self._write(sequence, row) for sequence, row in rows.items()}
         self._begin_those_that_wait()
         return {sequence: piece for sequence, piece in written.items() if piece is not None}
 

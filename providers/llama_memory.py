@@ -99,12 +99,13 @@ class LlamaMemory:
             self._share(source, held, length, state)
         elif source is not None:
             self._fetch(source, held, length, state)
-        held.running, held.used = True, next(self._clock)
+        held.used = next(self._clock)
         if source is not None:
             source.used = held.used
         for other in self._over():
-            if self._keep_copy(other):
+            if other is not held and self._keep_copy(other):
                 self._forget(other)
+        held.running = True
         return held
 
     def release(self, held: Held) -> None:
@@ -148,23 +149,33 @@ class LlamaMemory:
         """The sequence with the longest beginning of this prompt, how long it is, and the state that is to be put back
         for it; None: none, or the one that is there.
         """
-        there = self._longest(prompt, [held for held in self._held if held.items])
-        source, length, state = self._longest(prompt, list(self._copies))
-        if source is None or length < there[1] + WORTH or _COPIED * length < len(source.items):
-            return there
-        return source, length, state
+        known = prompt[:-1]
+        there = self._longest(prompt, [(held, common(held.items, known)) for held in self._held if held.items])
+        copied = [(held, common(held.items, known)) for held in self._copies]
+        copied = [(held, length) for held, length in copied if _COPIED * length >= len(held.items)]
+        copy = self._longest(prompt, sorted(copied, key=lambda each: len(each[0].items)))
+        return copy if _weight(prompt[there[1] : copy[1]]) >= WORTH else there
 
-    def _longest(self, prompt: Sequence[int], among: Sequence[Held]) -> tuple[Held | None, int, Any]:
+    def _longest(self, prompt: Sequence[int], shared: Sequence[tuple[Held, int]]) -> tuple[Held | None, int, Any]:
+        """shared: how much of the prompt each holds; of those that hold as much, the first is taken"""
         found: list[tuple[Held | None, int, Any]]
-        shared = [(held, common(held.items, prompt[:-1])) for held in among]
         if self._recurrent:
             found = [(held, length, None) for held, length in shared if length == len(held.items)]
             source, most = max(shared, key=lambda each: each[1], default=(None, 0))
             if (kept := self._states.longest(prompt[: most + 1])) is not None:
                 found.append((source, *kept))
         else:
-            found = [(held, length, None) for held, length in shared if length]
+            found = [(held, length, None) for held, length in shared if length and self._reaches_back(held, length)]
         return max(found, key=lambda each: each[1], default=(None, 0, None))
+
+    def _reaches_back(self, held: Held, length: int) -> bool:
+        """Whether all is there that what follows so many items attends to: where layers have a window, llama.cpp gives
+        cells that have left it to others.
+        """
+        if not self._window or held.copy is not None:
+            return True
+        end = held.positions[length] if length < len(held.items) else held.end
+        return bool(llama.llama_memory_seq_pos_min(self._memory, held.number) <= max(0, end - self._window + 1))
 
     def _room_for(self, source: Held | None, length: int) -> Held:
         """The source itself, where little else is lost by that; else the one that was not used for longest."""
@@ -195,9 +206,13 @@ class LlamaMemory:
         held.end, held.cells = end, source.cells
 
     def _keep_copy(self, held: Held) -> bool:
-        """Copy it into RAM. False: it stays in its cells alone."""
-        if 0 < self._window < held.end:  # of layers with a window, llama.cpp copies only what a next token would see
-            return False
+        """Copy it into RAM, if that is worth it. False: it cannot be, and is lost with its cells."""
+        if _weight(held.items) < WORTH:
+            return True
+        if self._window:  # of layers that have one, llama.cpp copies only what a next token would see
+            begun = llama.llama_memory_seq_pos_min(self._memory, held.number)
+            if begun > 0 or held.end > self._window:
+                return False
         data = self._data(held, _WHOLE, self._most_bytes)
         if data is None:
             return False
@@ -228,7 +243,11 @@ class LlamaMemory:
         size = llama.llama_state_seq_get_size_ext(self._context, held.number, flags)
         if size > most_bytes:
             return None
-        data = (ctypes.c_uint8 * size)()
+        (self._copies if flags == _WHOLE else self._states).make_room(size)
+        try:
+            data = (ctypes.c_uint8 * size)()
+        except MemoryError:  # of this machine's RAM, which is no fault of the device
+            return None
         read = llama.llama_state_seq_get_data_ext(self._context, data, size, held.number, flags)
         return data if read == size else None
 
@@ -241,6 +260,11 @@ class LlamaMemory:
         if self._recurrent:
             others = [other.items for other in (*self._held, *self._copies)]
             self._states.drop(lambda prefix: not any(items[: len(prefix)] == prefix for items in others))
+
+
+def _weight(items: Sequence[int]) -> int:
+    """Tokens that are not computed where these are known, at least."""
+    return len(items) + sum(WORTH for item in items if item < 0)
 
 
 def _is_most(length: int, source: Held) -> bool:

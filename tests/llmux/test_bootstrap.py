@@ -117,11 +117,18 @@ def test_a_compiler_named_in_the_environment_is_the_one_that_counts() -> None:
 
 
 def test_llama_cpp_is_built_for_cuda_only_with_a_gpu_and_nvcc() -> None:
-    cpu = llama_settings(gpu=False, nvcc=True)
+    cpu = llama_settings(gpu=False, nvcc=True, flags={})
 
     assert not any("CUDA" in setting for setting in cpu)
-    assert llama_settings(gpu=True, nvcc=False) == cpu
-    assert llama_settings(gpu=True, nvcc=True) == [*cpu, "cmake.define.GGML_CUDA=ON"]
+    assert llama_settings(gpu=True, nvcc=False, flags={}) == cpu
+    assert llama_settings(gpu=True, nvcc=True, flags={}) == [*cpu, "cmake.define.GGML_CUDA=ON"]
+
+
+def test_llama_cpp_is_built_without_what_does_not_work_and_with_what_the_user_wants() -> None:
+    settings = llama_settings(gpu=False, nvcc=False, flags={"CFLAGS": "-O2", "CXXFLAGS": "-g"})
+
+    assert "cmake.define.CMAKE_C_FLAGS=-O2 -U__AVX512FP16__ -U__AMX_INT8__" in settings
+    assert "cmake.define.CMAKE_CXX_FLAGS=-g -U__AVX512FP16__ -U__AMX_INT8__" in settings
 
 
 def test_pips_settings_reach_uv_unless_uv_has_its_own() -> None:

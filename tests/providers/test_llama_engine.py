@@ -322,6 +322,53 @@ async def test_the_same_image_is_not_looked_at_again(recurrent: LlamaCpp) -> Non
     assert same(await about(other, "A thing.", "Which colour?"), different)
 
 
+async def test_an_image_is_looked_at_while_others_write(recurrent: LlamaCpp) -> None:
+    async def about() -> list[Piece]:
+        return [piece async for piece in recurrent.generate(turns(f"{SEEN}What is it?"), GREEDY, [picture(3)])]
+
+    assert recurrent._engine is not None
+    recurrent._engine._memory.clear()
+    alone = await about()
+    recurrent._engine._memory.clear()
+    forever = Sampling(max_tokens=400, temperature=0, logit_bias=never_ending(recurrent))
+    async with aclosing(recurrent.generate(asked("Hello"), forever)) as running:
+        await anext(running)
+        assert same(alone, await about())
+        assert (await anext(running)).finish_reason is None
+
+
+async def test_what_was_seen_is_known_after_others_were_served(recurrent: LlamaCpp) -> None:
+    assert recurrent._engine is not None
+    recurrent._engine._memory.clear()
+    talk = [asked(f"{SEEN}What?"), asked(f"{SEEN}What?<|im_end|>\n<|im_start|>user\nWhy? {LONG}")]
+
+    async def about(prompt: str) -> list[Piece]:
+        return [piece async for piece in recurrent.generate(prompt, GREEDY, [picture(4)])]
+
+    first = await about(talk[0])
+    for number in range(3):
+        await answer(recurrent, turns(f"{number}, and {LONG}"))
+    again = await about(talk[1])
+    assert cached(again) >= first[0].prompt_tokens - 16
+    recurrent._engine._memory.clear()
+    assert same(await about(talk[1]), again)
+
+
+async def test_cells_that_left_a_window_are_not_relied_on(tmp_path: Path) -> None:
+    """llama.cpp gives them to whoever comes next."""
+    checkpoints.write_llama_gguf(tmp_path / "tiny.gguf", template="{{ messages[0].content }}", window=16)
+    loaded = await llamacpp.load(smollm2(file="tiny.gguf", context=256), tmp_path)
+    try:
+        await asyncio.gather(*(answer(loaded, prompt, sampling=GREEDY) for prompt in ("x" * 10, "y" * 100)))
+        await answer(loaded, "z" * 150, sampling=GREEDY)
+        again = await answer(loaded, "y" * 50 + "w", sampling=GREEDY)
+        assert loaded._engine is not None
+        loaded._engine._memory.clear()
+        assert same(await answer(loaded, "y" * 50 + "w", sampling=GREEDY), again)
+    finally:
+        await loaded.close()
+
+
 async def test_kept_states_stay_within_their_bound(qwen: Path) -> None:
     loaded = await llamacpp.load(gguf(max_concurrency=2, prefix_cache="0.1 MB"), qwen)
     try:
