@@ -19,7 +19,7 @@ from typing import Any
 import llama_cpp.llama_cpp as llama
 
 from providers.kept_states import KeptStates
-from providers.prefix import WORTH, common
+from providers.prefix import WORTH, common, weight
 
 _WHOLE = 0
 _PARTIAL = llama.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
@@ -154,7 +154,7 @@ class LlamaMemory:
         copied = [(held, common(held.items, known)) for held in self._copies]
         copied = [(held, length) for held, length in copied if _COPIED * length >= len(held.items)]
         copy = self._longest(prompt, sorted(copied, key=lambda each: len(each[0].items)))
-        return copy if _weight(prompt[there[1] : copy[1]]) >= WORTH else there
+        return copy if weight(prompt[there[1] : copy[1]]) >= WORTH else there
 
     def _longest(self, prompt: Sequence[int], shared: Sequence[tuple[Held, int]]) -> tuple[Held | None, int, Any]:
         """shared: how much of the prompt each holds; of those that hold as much, the first is taken"""
@@ -207,7 +207,7 @@ class LlamaMemory:
 
     def _keep_copy(self, held: Held) -> bool:
         """Copy it into RAM, if that is worth it. False: it cannot be, and is lost with its cells."""
-        if _weight(held.items) < WORTH:
+        if weight(held.items) < WORTH:
             return True
         if self._window:  # of layers that have one, llama.cpp copies only what a next token would see
             begun = llama.llama_memory_seq_pos_min(self._memory, held.number)
@@ -260,11 +260,6 @@ class LlamaMemory:
         if self._recurrent:
             others = [other.items for other in (*self._held, *self._copies)]
             self._states.drop(lambda prefix: not any(items[: len(prefix)] == prefix for items in others))
-
-
-def _weight(items: Sequence[int]) -> int:
-    """Tokens that are not computed where these are known, at least."""
-    return len(items) + sum(WORTH for item in items if item < 0)
 
 
 def _is_most(length: int, source: Held) -> bool:

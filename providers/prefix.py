@@ -30,6 +30,11 @@ def common(one: Sequence[int], other: Sequence[int]) -> int:
     return same
 
 
+def weight(items: Sequence[int]) -> int:
+    """Tokens that need not be computed where these items are known, at least."""
+    return len(items) + sum(WORTH for item in items if item < 0)
+
+
 def borders(prompt: Sequence[int], control: Collection[int]) -> list[int]:
     """Where states are worth keeping: before the model's own turn, which the next prompt of this conversation does not
     repeat as it stands here, and after the first message, which other conversations begin with too.
@@ -40,4 +45,6 @@ def borders(prompt: Sequence[int], control: Collection[int]) -> list[int]:
     if not turn:
         return []
     turns = [index for index in range(turn + 1) if prompt[index] == prompt[turn]]
-    return sorted({border for border in (turns[1] if len(turns) > 1 else turn, turn) if border >= WORTH})
+    return sorted(
+        {border for border in (turns[1] if len(turns) > 1 else turn, turn) if weight(prompt[:border]) >= WORTH}
+    )

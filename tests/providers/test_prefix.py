@@ -37,3 +37,7 @@ def test_a_border_that_is_hardly_worth_it_is_none() -> None:
     assert borders([*turn(3), START, 9], {START, END}) == []
     assert borders([*turn(3), *turn(WORTH), START, 9], {START, END}) == [WORTH + 3 + 6]
     assert borders([7] * 500, {START, END}) == []
+
+
+def test_an_image_is_worth_it_alone() -> None:
+    assert borders([START, -5, END, START, 9], {START, END}) == [3]
