@@ -206,7 +206,7 @@ class LlamaMemory:
         held.end, held.cells = end, source.cells
 
     def _keep_copy(self, held: Held) -> bool:
-        """Copy it into RAM, if that is worth it. False: it cannot be, and is lost with its cells."""
+        """Copy it into RAM, where it is worth that. False: it cannot be copied, and is lost with its cells."""
         if weight(held.items) < WORTH:
             return True
         if self._window:  # of layers that have one, llama.cpp copies only what a next token would see
@@ -228,9 +228,10 @@ class LlamaMemory:
             return
         held.items, held.positions = list(source.items), list(source.positions)
         held.end, held.cells = source.end, source.cells
-        self._copies.drop(lambda items: items == source.items)
-        if not _is_most(length, source):
-            self._copies.keep(source.items, source, len(source.copy))
+        if _is_most(length, source):
+            self._copies.drop(lambda items: items == source.items)
+        else:
+            self._copies.keep(source.items, source, len(source.copy))  # as the one used last
         self._cut(held, length, state)
 
     def _put_away(self, held: Held) -> None:
