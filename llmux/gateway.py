@@ -33,6 +33,7 @@ from llmux.answer import Answer
 from llmux.arbitration import arbiter_of
 from llmux.config import PROVIDER, Config
 from llmux.errors import InvalidRequest, LlmuxError
+from llmux.huge_pages import use_huge_pages
 from llmux.intake import Intake
 from llmux.keys import KeyFile
 from llmux.litellm_absent import mark_absent
@@ -150,6 +151,7 @@ def _lifespan(of_litellm: Any, arbiter: Arbiter[Runtime], stop_s: float, prepare
             gc.collect()
             gc.freeze()  # what is there now, stays: to look through all of LiteLLM again would stop every stream
             gc.set_threshold(_YOUNG)
+            use_huge_pages()
             try:
                 yield state
             finally:
