@@ -8,6 +8,7 @@ chunk, to make one answer of all of them before it lets the stream end: 0.1 ms a
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from litellm.litellm_core_utils import streaming_handler
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
@@ -31,20 +32,24 @@ def install() -> None:
         if self.custom_llm_provider != PROVIDER or not isinstance(chunk, ModelResponseStream):
             return of_litellm(self, chunk)
         self.response_id, self.created = chunk.id, chunk.created  # for the last one, which LiteLLM makes
-        if len(self.chunks) % _MOST == 0 or getattr(chunk, "usage", None) is not None:  # which ends the texts
+        counts = getattr(chunk, "usage", None) is not None  # and says nothing, after all texts
+        if counts or len(self.chunks) % _MOST == 0:
             self.chunks[-_MOST:] = merged(self.chunks[-_MOST:])
+        if counts:
+            self.chunks.append(chunk)
+            return None
         if isinstance(chunk, TextChunk):
             return chunk
         result = self._dispatch_provider_chunk(chunk=chunk, model_response=chunk, completion_obj={})
         return result.value
 
     CustomStreamWrapper.chunk_creator = chunk_creator
-    streaming_handler.asyncify = _on_a_thread_if_long(streaming_handler.asyncify)
+    streaming_handler.asyncify = _once(_on_a_thread_if_long(streaming_handler.asyncify))
 
 
 def _on_a_thread_if_long(asyncify: Callable[..., Any]) -> Callable[..., Any]:
     """Of LiteLLM's, which is there for the function that makes one answer of all chunks. It runs when the last word was
-    said and before the client learns of it, twice.
+    said and before the client learns of it.
     """
 
     def shorter(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
@@ -56,6 +61,23 @@ def _on_a_thread_if_long(asyncify: Callable[..., Any]) -> Callable[..., Any]:
         return made
 
     return shorter
+
+
+def _once(asyncify: Callable[..., Any]) -> Callable[..., Any]:
+    """LiteLLM makes the answer twice, of the same chunks: for the client's usage, and for its own accounts."""
+    made: WeakKeyDictionary[Any, tuple[int, Any]] = WeakKeyDictionary()
+
+    def remembering(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+        async def answer(*, chunks: Sequence[Any], logging_obj: Any, **more: Any) -> Any:
+            of, result = made.pop(logging_obj, (0, None))
+            if of != len(chunks):
+                result = await asyncify(function)(chunks=chunks, logging_obj=logging_obj, **more)
+                made[logging_obj] = len(chunks), result
+            return result
+
+        return answer
+
+    return remembering
 
 
 def merged(chunks: Sequence[ModelResponseStream]) -> list[ModelResponseStream]:

@@ -1,12 +1,16 @@
 """The shorter way of a chunk through LiteLLM gives what the longer one does."""
 
+import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import litellm
 import pytest
 from litellm.litellm_core_utils import streaming_handler
+from litellm.litellm_core_utils.litellm_logging import Logging
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices, Usage
 
@@ -124,6 +128,62 @@ async def test_an_answer_is_made_of_few_chunks_where_it_stands_and_of_many_on_a_
     installed()
     await chunks(router(Scripted("Hel", "lo")), stream_options={"include_usage": True})
     assert {thread is threading.current_thread() for thread in threads} == {few > 1}
+
+
+@pytest.mark.parametrize("few", [32, 1])
+@pytest.mark.parametrize("more", [{}, {"stream_options": {"include_usage": True}}], ids=["", "usage"])
+async def test_an_answer_is_made_once(
+    router: Callable[[Scripted], litellm.Router],
+    installed: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    few: int,
+    more: dict[str, Any],
+) -> None:
+    made: list[Any] = []
+    accounted: list[Any] = []
+    build, success = litellm.stream_chunk_builder, Logging.dispatch_success_handlers
+
+    def noted(**of: Any) -> Any:
+        made.append(build(**of))
+        return made[-1]
+
+    async def told(self: Logging, result: Any = None, **of: Any) -> None:
+        accounted.append(result.model_dump(exclude={"id", "created"}))
+        await success(self, result, **of)
+
+    monkeypatch.setattr(litellm, "stream_chunk_builder", noted)
+    monkeypatch.setattr(litellm_stream, "_FEW", few)
+    monkeypatch.setattr(Logging, "dispatch_success_handlers", told)
+    serving = router(Scripted("Hel", "lo"))
+    await chunks(serving, **more)
+    await asyncio.sleep(0)
+    before = len(made)
+    installed()
+    await chunks(serving, **more)
+    await asyncio.sleep(0)
+    assert len(made) == before + 1
+    assert accounted[0] == accounted[1]
+    assert accounted[1]["choices"][0]["message"]["content"] == "Hello"
+
+
+async def test_what_was_made_is_forgotten_with_its_request(
+    router: Callable[[Scripted], litellm.Router], installed: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Any]] = []
+    build = litellm.stream_chunk_builder
+
+    def noted(**of: Any) -> Any:
+        answer = build(**of)
+        made.append(weakref.ref(answer))
+        return answer
+
+    monkeypatch.setattr(litellm, "stream_chunk_builder", noted)
+    installed()
+    await chunks(router(Scripted("Hel", "lo")))
+    while len(asyncio.all_tasks()) > 1:  # LiteLLM's accounts
+        await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()}, timeout=0.1)
+    gc.collect()
+    assert [answer() for answer in made] == [None]
 
 
 @pytest.mark.parametrize("more", [{}, {"n": 3}, {"logprobs": True}], ids=["texts", "several", "logprobs"])
