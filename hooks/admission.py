@@ -90,7 +90,8 @@ class Admission(CustomLogger):
         if model.task != wanted:
             here = f"; this route is for {_TASK_NAMES[wanted]}" if wanted else "; this route is not served"
             raise WrongTask(f"{name} is a model for {_TASK_NAMES[model.task]}{here}", param="model")
-        require_weights(virtual.physical, self._config)
+        if not self._arbiter.is_resident(virtual.physical):  # the index of a large model takes a while to read
+            require_weights(virtual.physical, self._config)
         refused = self._arbiter.refusal(virtual.physical)
         if refused is not None:
             raise of_refusal(refused)

@@ -131,9 +131,13 @@ class Arbiter(Generic[R]):
         """What a request waits for; None when it does not wait."""
         return self._scheduler.waiting(ticket, self._clock())
 
+    def is_resident(self, model: str) -> bool:
+        """Whether the model is on the device, ready to serve. KeyError: no such model."""
+        return self._scheduler.phase(model) == "resident"
+
     async def load(self, model: str) -> None:
         """Make the model resident: waits and evicts like a lease, raises as entering one. KeyError: no such model."""
-        if self._scheduler.phase(model) != "resident":
+        if not self.is_resident(model):
             async with self.lease(model):
                 pass
 

@@ -39,6 +39,14 @@ llmux:
 """
 
 
+class Loads:
+    async def load(self, model: str) -> None:
+        pass
+
+    async def unload(self, model: str, runtime: None) -> None:
+        pass
+
+
 class NoLoader:
     """Admission loads nothing."""
 
@@ -63,20 +71,23 @@ async def listed(key: UserAPIKeyAuth, model: str) -> bool:
     return not key.models or model in key.models
 
 
-@pytest.fixture
-def admission(config: Config, tmp_path: Path) -> Admission:
+def arbiter_of(config: Config, tmp_path: Path, loader: Loads | NoLoader) -> Arbiter[None]:
     specs = {name: ModelSpec(name, model.task, model.estimate) for name, model in config.settings.models.items()}
-    arbiter = Arbiter(
+    return Arbiter(
         specs,
         FixedBudget(10**9),
         Ledger(tmp_path / "ledger.json", "test"),
-        NoLoader(),
+        loader,
         max_wait_s={"llm": 20, "asr": 1, "tts": 2},
         queue_per_model=4,
         queue_total=8,
         load_s=60,
     )
-    return Admission(config, arbiter, listed, ["Cloud"])
+
+
+@pytest.fixture
+def admission(config: Config, tmp_path: Path) -> Admission:
+    return Admission(config, arbiter_of(config, tmp_path, NoLoader()), listed, ["Cloud"])
 
 
 async def ask(admission: Admission, call_type: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -163,6 +174,16 @@ async def test_missing_weights_are_named(admission: Admission, config: Config) -
     (config.models_dir / "org/small/small.gguf").unlink()
     with pytest.raises(WeightsMissing, match=r"org/small/small\.gguf"):
         await ask(admission, "acompletion", {"model": "Chat"})
+
+
+async def test_the_weights_of_a_model_that_is_loaded_are_not_looked_for(config: Config, tmp_path: Path) -> None:
+    arbiter = arbiter_of(config, tmp_path, Loads())
+    await arbiter.start()
+    await arbiter.load("small")
+    (config.models_dir / "org/small/small.gguf").unlink()
+    admission = Admission(config, arbiter, listed)
+    assert await ask(admission, "acompletion", {"model": "Chat"})
+    await arbiter.stop(1)
 
 
 @pytest.mark.parametrize("messages", ["hi", [], ["hi"], [{"content": "hi"}], [{"role": "user", "content": 5}]])
