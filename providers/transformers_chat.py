@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmux.config import Model
 from llmux.errors import LlmuxError, LoadFailed, WeightsMissing
+from llmux.huge_pages import use_huge_pages
 from providers.checkpoint import Checkpoint
 from providers.construction import TURN
 from providers.context import Request, fitting_context
@@ -119,6 +120,7 @@ class TransformersChat:
             ).eval()
         if self._device == "cpu":
             pack(model)
+            use_huge_pages()
         ends = model.generation_config.eos_token_id
         vocabulary = TorchVocabulary(
             tokenizer, ends if isinstance(ends, list) else [ends], model.config.get_text_config().vocab_size

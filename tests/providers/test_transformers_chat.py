@@ -57,6 +57,17 @@ def text(pieces: list[Piece]) -> str:
     return "".join(piece.text for piece in pieces)
 
 
+async def test_what_a_processor_reads_for_each_token_lies_in_huge_pages(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed: list[bool] = []
+    monkeypatch.setattr("providers.packed.pack", lambda model: packed.append(False))
+    monkeypatch.setattr(transformers_chat, "use_huge_pages", lambda: packed.append(True))
+    loaded = await transformers_chat.load(model(), tiny)
+    await loaded.close()
+    assert packed == ([] if torch.cuda.is_available() else [False, True]), "once they lie where they stay"
+
+
 async def test_it_is_a_chat_runtime_described_by_its_tokenizer(runtime: TransformersChat) -> None:
     assert isinstance(runtime, ChatRuntime)
     assert runtime.chat_template == checkpoints.PLAIN_TEMPLATE
