@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from bench.chat_client import Client, Heard, Listening
 from bench.chat_servers import Load, llama_cpp_python, xllamacpp
 from bench.gateway import MASTER_KEY, Gateway, machine
+from llmux.huge_pages import use_huge_pages
 from llmux.litellm_settings import ENVIRONMENT
 
 TOKENS = 64
@@ -226,6 +227,7 @@ async def _alone(folder: Path, file: str) -> AsyncIterator[Alone]:
     from llmux.config import Model
     from providers import llamacpp
 
+    use_huge_pages()  # as the gateway does
     runtime = await llamacpp.load(Model.model_validate(_entry(file)), folder)
     try:
         yield Alone(runtime)
