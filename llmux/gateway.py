@@ -21,13 +21,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from hooks import text_chunk
 from hooks.admission import Admission
 from hooks.authentication import authentication
 from hooks.overrides import Overrides
 from hooks.permission import may_use
 from hooks.slot import Slot
 from hooks.usage import UsageChunk
-from llmux import client_keys
+from llmux import client_keys, litellm_accounts
 from llmux.administration import ADMINISTRATION, PAGES, SELF_SERVICE, Administration
 from llmux.answer import Answer
 from llmux.arbitration import arbiter_of
@@ -88,6 +89,8 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     leased = Leased(arbiter, request_s=settings.limits.request_s)
     litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": ChatProvider(leased, settings)}]
     litellm_stream.install()
+    text_chunk.install()
+    litellm_accounts.install()
     mark_absent()
     clips = voices.read(config.voices_dir)
     litellm_audio.install(

@@ -11,6 +11,7 @@ import uvicorn
 import database
 from database.files import only_one
 from llmux.config import Config
+from llmux.protocol import HttpProtocol
 from llmux.litellm_settings import environment
 from llmux.logs import log_to_stderr
 from llmux.secrets import DATABASE_URL_VARIABLE, database_url
@@ -48,6 +49,7 @@ async def _serve(config: Config, master_key: str, host: str, port: int) -> Serve
                 built.app,
                 host=host,
                 port=port,
+                http=HttpProtocol,
                 access_log=False,
                 log_config=None,
                 server_header=False,

@@ -252,6 +252,8 @@ class StopScanner:
 
         Text that may be the beginning of a stop string is held back.
         """
+        if not self._stops:
+            return text, False
         self._held += text
         found = [(start + len(stop), start) for stop in self._stops if (start := self._held.find(stop)) >= 0]
         cut = min(found)[1] if found else len(self._held) - self._beginning()
@@ -265,7 +267,7 @@ class StopScanner:
 
     def _beginning(self) -> int:
         """Length of the longest end of the text that begins a stop string."""
-        longest = max((len(stop) - 1 for stop in self._stops), default=0)
+        longest = max(len(stop) - 1 for stop in self._stops)
         for size in range(min(longest, len(self._held)), 0, -1):
             if any(stop.startswith(self._held[-size:]) for stop in self._stops):
                 return size

@@ -16,6 +16,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+from providers.channel import Channel
 from providers.fault import fault_of
 from providers.pace import Pace, interval_s
 from providers.runtime import Piece
@@ -77,7 +78,7 @@ class _Answer(Generic[R, S]):
         self.unread = 0
         self.unwanted = False
         self.pace = Pace()
-        self.pieces: asyncio.Queue[Piece | _End] = asyncio.Queue()
+        self.pieces: Channel[Piece | _End] = Channel()
         self.gone = asyncio.Event()
 
 

@@ -123,7 +123,7 @@ async def _answer(
         async for piece in pieces:
             parts: list[Part] = []
             for text, count, logprob in likelihoods.grains(piece):
-                reasoned, said = reply.reasoning, reply.says(text)
+                reasoned, said = reply.reasoning, logprob is not None and reply.says(text)
                 parts += reply.feed(text)
                 tokens += count
                 reasoning_tokens += count if reasoned or reply.reasoning else 0
@@ -185,6 +185,8 @@ class _Likelihoods:
 
     def shown(self, parts: Sequence[Part], *, cut: bool) -> list[TokenLogprob]:
         """Those of the tokens of these parts. cut: text beyond them is never shown"""
+        if not self.held:
+            return []
         left = sum(len(part.text) for part in parts if isinstance(part, Text) and not part.reasoning)
         if not left and not cut:
             return []

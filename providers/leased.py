@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from llmux import request
 from llmux.errors import ModelBusy, TimedOut, of_refusal
+from providers.channel import Channel
 from vram.arbiter import Arbiter, Lease
 from vram.refusal import Refused
 
@@ -65,7 +66,7 @@ class Leased:
             raise ModelBusy("a performance test has the machine to itself; try again", retry_after_s=_ALONE_S)
         if alone and self._leases:
             raise ModelBusy("requests are being served, and this needs the machine to itself; try again later")
-        items: asyncio.Queue[T | _End] = asyncio.Queue(_READ_AHEAD)
+        items: Channel[T | _End] = Channel(_READ_AHEAD)
         lease = self._arbiter.lease(physical)
         self._leases.add(lease)
         self._alone = lease if alone else None
@@ -88,7 +89,7 @@ class Leased:
             give_back()
 
     async def _work(
-        self, lease: Lease[Any], work: Callable[[Any], AsyncGenerator[T, None]], items: asyncio.Queue[T | _End]
+        self, lease: Lease[Any], work: Callable[[Any], AsyncGenerator[T, None]], items: Channel[T | _End]
     ) -> None:
         end = _End()
         try:
@@ -100,8 +101,7 @@ class Leased:
                 async for item in results:
                     await items.put(item)
         except asyncio.CancelledError as cancelled:
-            while not items.empty():  # nobody wants them, and whoever still listens must learn of the end
-                items.get_nowait()
+            items.clear()  # nobody wants them, and whoever still listens must learn of the end
             items.put_nowait(_End(cancelled))
             raise
         except Exception as error:

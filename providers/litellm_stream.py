@@ -86,11 +86,19 @@ def merged(chunks: Sequence[ModelResponseStream]) -> list[ModelResponseStream]:
     for of, neighbours in groupby(chunks, key=_text_of):
         alike = list(neighbours)
         if of is not None and len(alike) > 1:
-            one, (_, name) = alike[0].model_copy(deep=True), of
-            setattr(one.choices[0].delta, name, "".join(getattr(each.choices[0].delta, name) for each in alike))
-            alike = [one]
+            alike = [_one(alike, of[1])]
         made += alike
     return made
+
+
+def _one(chunks: Sequence[ModelResponseStream], name: str) -> ModelResponseStream:
+    text = "".join(getattr(chunk.choices[0].delta, name) for chunk in chunks)
+    first = chunks[0]
+    if isinstance(first, TextChunk):
+        return first.saying(name, text)
+    one = first.model_copy(deep=True)
+    setattr(one.choices[0].delta, name, text)
+    return one
 
 
 def _text_of(chunk: ModelResponseStream) -> tuple[int, str] | None:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
+from providers.channel import Channel
 from providers.fault import fault_of
 
 _logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Worker:
     async def stream(self, job: Callable[[Cancelled], Iterator[T]]) -> AsyncGenerator[T, None]:
         """The job's items as they come. Closing the generator stops the job and waits until it has stopped."""
         loop = asyncio.get_running_loop()
-        items: asyncio.Queue[T | _End] = asyncio.Queue()
+        items: Channel[T | _End] = Channel()
         room = threading.Semaphore(_READ_AHEAD)
         cancelled = Cancelled()
 

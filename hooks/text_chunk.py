@@ -1,0 +1,37 @@
+"""How LiteLLM's proxy sends a chunk that says some text: as LiteLLM writes it, in a fifth of its calls.
+
+For each chunk it asks whether Azure chose the model, compares names, and looks for what a text has not, one by one. That
+is a quarter of what a token costs the event loop (docs/measurements.md). Whatever else a chunk has, LiteLLM sends.
+"""
+
+from typing import Any
+
+import orjson
+from litellm.proxy import proxy_server
+
+from providers.text_chunk import TextChunk
+
+
+def install() -> None:
+    """Put the shorter way in place. Call once a process."""
+    write, name = proxy_server._fast_serialize_simple_model_response_stream, proxy_server._restamp_streaming_chunk_model
+
+    def written(chunk: Any) -> bytes | None:
+        fields = chunk.fields() if isinstance(chunk, TextChunk) else None
+        return write(chunk) if fields is None else orjson.dumps(fields)
+
+    def named(*, chunk: Any, requested_model_from_client: str, model_mismatch_logged: bool, **more: Any) -> Any:
+        if isinstance(chunk, TextChunk) and not more["fallback_was_attempted"]:
+            if chunk.model == requested_model_from_client:
+                return chunk, model_mismatch_logged
+            if model_mismatch_logged:  # LiteLLM has looked at this stream, and gave it the client's name
+                return chunk.model_copy(update={"model": requested_model_from_client}), True
+        return name(
+            chunk=chunk,
+            requested_model_from_client=requested_model_from_client,
+            model_mismatch_logged=model_mismatch_logged,
+            **more,
+        )
+
+    proxy_server._fast_serialize_simple_model_response_stream = written
+    proxy_server._restamp_streaming_chunk_model = named

@@ -1,0 +1,60 @@
+"""What LiteLLM does not look up for our models, since its answer is known: the use of one without a limit, the price of
+one that costs nothing.
+
+For each answer it copies all that it knows about the model twice, some two hundred prices, to find that no limit is set,
+and reads them three times to find that nothing is to be paid: an eighth of what a request costs the event loop
+(docs/measurements.md).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from litellm.litellm_core_utils import litellm_logging
+from litellm.litellm_core_utils.litellm_logging import Logging
+from litellm.router import Router
+
+from llmux.config import PROVIDER
+
+_LIMITS = ("tpm", "rpm", "itpm", "otpm")
+
+
+def install() -> None:
+    """Put the shorter way in place. Call once a process."""
+    count, price = Router._increment_deployment_usage, Logging.response_cost_calculator
+
+    async def counted(self: Router, *, deployment_id: str, **more: Any) -> str | None:
+        entry = self.get_model_info(deployment_id)
+        if entry is not None and is_ours(entry) and not has_limit(entry):
+            return None
+        return await count(self, deployment_id=deployment_id, **more)
+
+    def priced(self: Logging, *given: Any, **more: Any) -> float | None:
+        if self.model_call_details.get("custom_llm_provider") == PROVIDER and is_free(self.litellm_params):
+            return 0.0
+        return price(self, *given, **more)
+
+    Router._increment_deployment_usage = counted
+    Logging.response_cost_calculator = priced
+
+
+def is_ours(entry: Mapping[str, Any]) -> bool:
+    """Of the model list. What limits others' models have, LiteLLM knows by itself."""
+    return str(entry["litellm_params"]["model"]).startswith(f"{PROVIDER}/")
+
+
+def has_limit(entry: Mapping[str, Any]) -> bool:
+    places = (entry, entry["litellm_params"], entry.get("model_info") or {})
+    return any(place.get(limit) is not None for place in places for limit in _LIMITS)
+
+
+def is_free(params: Mapping[str, Any]) -> bool:
+    """params: of a request, with those of the model's entry. Each of ours has a price (litellm_settings.py)."""
+    metadata = params.get("metadata") or params.get("litellm_metadata") or {}
+    info = metadata.get("model_info") or {}
+    return bool(info) and not (
+        _sets(params, litellm_logging._CUSTOM_PRICING_KEYS) or _sets(info, litellm_logging._MODEL_INFO_CUSTOM_PRICING_KEYS)
+    )
+
+
+def _sets(place: Mapping[str, Any], names: Iterable[str]) -> bool:
+    return any(place.get(name) for name in names & place.keys())
