@@ -10,6 +10,8 @@ from typing import Any
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth
 
+from providers.text_chunk import TextChunk
+
 
 class UsageChunk(CustomLogger):
     """LiteLLM's hook on a stream of chunks. LiteLLM gives the usage an empty choice."""
@@ -18,7 +20,7 @@ class UsageChunk(CustomLogger):
         self, user_api_key_dict: UserAPIKeyAuth, response: AsyncIterable[Any], request_data: dict[str, Any]
     ) -> AsyncGenerator[Any, None]:
         async for chunk in response:
-            choices = getattr(chunk, "choices", None)
+            choices = None if isinstance(chunk, TextChunk) else getattr(chunk, "choices", None)
             if choices and getattr(chunk, "usage", None) is not None and not any(map(_says_something, choices)):
                 chunk.choices = []
             elif choices and len(choices) > 1:

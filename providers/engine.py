@@ -122,7 +122,8 @@ class EngineLoop(Generic[R, S]):
             while not isinstance(item := await answer.pieces.get(), _End):
                 with self._changed:
                     answer.unread -= 1
-                    self._changed.notify()
+                    if answer.unread == _READ_AHEAD - 1:
+                        self._changed.notify()
                 yield item
             if item.error is not None:
                 raise item.error

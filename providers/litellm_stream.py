@@ -32,13 +32,14 @@ def install() -> None:
         if self.custom_llm_provider != PROVIDER or not isinstance(chunk, ModelResponseStream):
             return of_litellm(self, chunk)
         self.response_id, self.created = chunk.id, chunk.created  # for the last one, which LiteLLM makes
-        counts = getattr(chunk, "usage", None) is not None  # and says nothing, after all texts
+        says = isinstance(chunk, TextChunk)
+        counts = not says and getattr(chunk, "usage", None) is not None  # and says nothing, after all texts
         if counts or len(self.chunks) % _MOST == 0:
             self.chunks[-_MOST:] = merged(self.chunks[-_MOST:])
         if counts:
             self.chunks.append(chunk)
             return None
-        if isinstance(chunk, TextChunk):
+        if says:
             return chunk
         result = self._dispatch_provider_chunk(chunk=chunk, model_response=chunk, completion_obj={})
         return result.value

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from providers.packed import PackedLinear, pack
+from providers.packed import PackedLinear, SharedLinear, pack
 
 SIZES = st.integers(1, 70)
 
@@ -44,6 +44,15 @@ def test_a_layer_computes_what_it_did(tokens: int, width: int, out: int, bias: b
         assert torch.equal(PackedLinear(linear)(values), linear(values))
 
 
+@given(SIZES, SIZES, SIZES, SIZES)
+def test_so_does_one_whose_weight_is_shared(answers: int, tokens: int, width: int, out: int) -> None:
+    torch.manual_seed(tokens)
+    linear = nn.Linear(width, out, bias=False).bfloat16()
+    values = torch.randn(answers, tokens, width).bfloat16()
+    with torch.inference_mode():
+        torch.testing.assert_close(SharedLinear(linear)(values), linear(values), rtol=0.01, atol=0.01)
+
+
 def packed(model: nn.Module) -> int:
     return sum(isinstance(layer, PackedLinear) for layer in model.modules())
 
@@ -58,9 +67,13 @@ def test_a_model_says_the_same_without_its_weights_being_there_twice() -> None:
     assert [name for name, _ in model.named_parameters()] == ["embeddings.weight"]
 
 
-def test_what_is_shared_with_the_embeddings_stays() -> None:
-    model = Model(torch.bfloat16, tied=True)
+@torch.inference_mode()
+def test_what_is_shared_with_the_embeddings_is_still_theirs() -> None:
+    model, tokens = Model(torch.bfloat16, tied=True), torch.arange(9)[None]
+    before = model(tokens)
     pack(model)
+    torch.testing.assert_close(model(tokens), before, rtol=0.01, atol=0.01)
+    assert isinstance(model.head, SharedLinear)
     assert model.head.weight is model.embeddings.weight
     assert packed(model) == 2
 
