@@ -56,7 +56,9 @@ def render(
     """
     marked = _Marks((*control_tokens, image_token) if image_token else tuple(control_tokens))
     turns = _merged(_plain(messages), "system", leading=True)
-    images = sum(part["type"] == "image" for turn in turns for part in turn["content"] if isinstance(part, Mapping))
+    images = sum(
+        part["type"] == "image" for turn in turns if not isinstance(turn["content"], str) for part in turn["content"]
+    )
     if images and image_token is None:
         raise InvalidRequest("this model takes no images; ask one that does, or leave them out", param="messages")
     if markup_of(template).calls == "harmony":

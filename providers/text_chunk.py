@@ -59,7 +59,13 @@ class TextChunk(ModelResponseStream):
         delta = choice.delta
         more = (self.__pydantic_extra__, choice.__pydantic_extra__, delta.__pydantic_extra__, choice.finish_reason)
         said = {name: value for name, value in delta.__dict__.items() if value is not None}
-        if any(more) or choice.logprobs or self.system_fingerprint or self.provider_specific_fields or said.keys() - _SAID:
+        if (
+            any(more)
+            or choice.logprobs
+            or self.system_fingerprint
+            or self.provider_specific_fields
+            or said.keys() - _SAID
+        ):
             return None
         told = {"index": choice.index, "delta": said}
         return {"id": self.id, "created": self.created, "model": self.model, "object": self.object, "choices": [told]}
