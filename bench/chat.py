@@ -106,11 +106,10 @@ async def by_turns(contenders: Mapping[str, Contender], count: int, rounds: int)
     results: dict[str, list[Round]] = {name: [] for name in contenders}
     for number in range(rounds):
         for name, contender in contenders.items():
-            began_s = time.perf_counter()
             heard = await asyncio.gather(
                 *(contender.ask(question(f"{count}.{number}", stream), TOKENS) for stream in range(count))
             )
-            results[name].append(together(heard, time.perf_counter() - began_s))
+            results[name].append(together(heard))
     return {name: middle(each) for name, each in results.items()}
 
 
@@ -151,9 +150,11 @@ def question(round_: str, stream: int) -> Messages:
     return [{"role": "user", "content": f"Story {round_}, {stream}: tell me a long one of a dragon and a lighthouse."}]
 
 
-def together(heard: Sequence[Heard], whole_s: float) -> Round:
+def together(heard: Sequence[Heard]) -> Round:
+    """From the first question to the last end. What a client does before and after is none of its server's."""
     gaps = [gap for each in heard for gap in each.gaps_s]
     percentiles = quantiles(gaps, n=100) if len(gaps) > 1 else [*gaps, 0.0] * 99
+    whole_s = max(each.ended_s for each in heard) - min(each.asked_s for each in heard)
     return Round(
         sum(each.tokens for each in heard) / whole_s,
         median(each.first_s for each in heard),
@@ -219,7 +220,7 @@ class Alone:
             tokens, cached_tokens = tokens + piece.tokens, piece.cached_tokens
             if piece.text:
                 listening.text(piece.text, time.perf_counter())
-        return listening.end(tokens, cached_tokens)
+        return listening.end(tokens, cached_tokens, time.perf_counter())
 
 
 @asynccontextmanager

@@ -15,37 +15,39 @@ _READERS = ThreadPoolExecutor(64, thread_name_prefix="reader")
 
 @dataclass(slots=True)
 class Heard:
-    """One answer: seconds to its first text, from each text to the next, and to its end; how many tokens it has."""
+    """One answer: seconds to its first text, and from each text to the next; when it was asked for, and over; how many
+    tokens it has.
+    """
 
     first_s: float = 0.0
     gaps_s: list[float] = field(default_factory=list)
-    whole_s: float = 0.0
+    asked_s: float = 0.0
+    ended_s: float = 0.0
     tokens: int = 0
     cached_tokens: int = 0
     text: str = ""
 
 
 class Listening:
-    """began_s: when the answer was asked for"""
+    """asked_s: when the answer was asked for"""
 
-    def __init__(self, began_s: float) -> None:
-        self._began_s = began_s
+    def __init__(self, asked_s: float) -> None:
         self._last_s: float | None = None
-        self.heard = Heard()
+        self.heard = Heard(asked_s=asked_s)
 
     def text(self, text: str, at_s: float) -> None:
         if self._last_s is None:
-            self.heard.first_s = at_s - self._began_s
+            self.heard.first_s = at_s - self.heard.asked_s
         else:
             self.heard.gaps_s.append(at_s - self._last_s)
         self._last_s = at_s
         self.heard.text += text
 
-    def end(self, tokens: int, cached_tokens: int) -> Heard:
+    def end(self, tokens: int, cached_tokens: int, ended_s: float) -> Heard:
         """Raises RuntimeError where nothing was heard."""
         if self._last_s is None:
             raise RuntimeError("an answer without text")
-        self.heard.whole_s = self._last_s - self._began_s
+        self.heard.ended_s = ended_s
         self.heard.tokens, self.heard.cached_tokens = tokens, cached_tokens
         return self.heard
 
@@ -72,7 +74,7 @@ class Client:
             usage = chunk.get("usage") or usage
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
         # llama-cpp-python's server counts nothing in a stream, and sends a chunk for each token.
-        return listening.end(usage.get("completion_tokens") or len(listening.heard.gaps_s) + 1, cached)
+        return listening.end(usage.get("completion_tokens") or len(listening.heard.gaps_s) + 1, cached, came.ended_s)
 
 
 def streamed(address: str, key: str, model: str, messages: Sequence[Mapping[str, Any]], max_tokens: int) -> Came:

@@ -20,9 +20,10 @@ _MOST_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Came:
-    """asked_s: when it was asked for; parts: of the body, and when each was there"""
+    """asked_s, ended_s: when it was asked for, and all there; parts: of the body, and when each was there"""
 
     asked_s: float
+    ended_s: float
     parts: Sequence[tuple[float, bytes]]
 
 
@@ -46,7 +47,8 @@ def posted(url: str, key: str, body: Mapping[str, Any]) -> Came:
         server.sendall(b"".join(part for part in sent if part))
         while part := server.recv(_PART_BYTES):
             came.append((time.perf_counter(), part))
-    return Came(asked_s, list(_body(connection, [*came, (time.perf_counter(), b"")])))
+    ended_s = came[-1][0] if came else asked_s
+    return Came(asked_s, ended_s, list(_body(connection, [*came, (ended_s, b"")])))
 
 
 def _body(connection: h11.Connection, came: Sequence[tuple[float, bytes]]) -> Iterator[tuple[float, bytes]]:

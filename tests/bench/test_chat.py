@@ -12,9 +12,9 @@ def test_no_two_questions_begin_alike() -> None:
 
 
 def test_streams_count_together_and_the_middle_is_that_of_each_figure() -> None:
-    one, other = Heard(0.1, [0.1] * 50, 5.0, 51), Heard(0.3, [0.3] * 50, 10.0, 49)
-    assert together([one, other], 10.0).tokens_per_s == 10
-    assert together([one, other], 10.0).first_s == pytest.approx(0.2)
+    one, other = Heard(0.1, [0.1] * 50, 100.0, 105.0, 51), Heard(0.3, [0.3] * 50, 101.0, 110.0, 49)
+    assert together([one, other]).tokens_per_s == 10
+    assert together([one, other]).first_s == pytest.approx(0.2)
     assert middle([Round(1, 3, 1, 1), Round(2, 1, 1, 1), Round(9, 2, 1, 1)]) == Round(2, 2, 1, 1)
 
 

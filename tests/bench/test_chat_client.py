@@ -15,14 +15,14 @@ def test_texts_are_heard_from_the_first_to_the_last() -> None:
     listening = Listening(10.0)
     for word, at_s in {"a": 10.5, "b": 11.0, "c": 12.5}.items():
         listening.text(word, at_s)
-    heard = listening.end(5, 2)
-    assert (heard.first_s, heard.gaps_s, heard.whole_s) == (0.5, [0.5, 1.5], 2.5)
+    heard = listening.end(5, 2, 13.0)
+    assert (heard.first_s, heard.gaps_s, heard.asked_s, heard.ended_s) == (0.5, [0.5, 1.5], 10.0, 13.0)
     assert (heard.text, heard.tokens, heard.cached_tokens) == ("abc", 5, 2)
 
 
 def test_an_answer_without_text_is_none() -> None:
     with pytest.raises(RuntimeError, match="without text"):
-        Listening(0.0).end(3, 0)
+        Listening(0.0).end(3, 0, 1.0)
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])

@@ -41,7 +41,7 @@ def test_the_body_is_there_without_what_wraps_it(chunked: bool) -> None:
     with server(200, [b"a", b"b" * 100_000], chunked=chunked) as url:
         came = posted(url, "key", {"x": 1})
     assert b"".join(part for _, part in came.parts) == b'Bearer key{"x": 1}a' + b"b" * 100_000
-    times = [came.asked_s, *(at_s for at_s, _ in came.parts)]
+    times = [came.asked_s, *(at_s for at_s, _ in came.parts), came.ended_s]
     assert times == sorted(times)
 
 
