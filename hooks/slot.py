@@ -11,12 +11,15 @@ from litellm.proxy.hooks.parallel_request_limiter_v3 import get_or_create_reques
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
+_NOBODY = UserAPIKeyAuth()
+"""Asked for, and not looked at."""
+
+
 async def free() -> None:
     """Give back what the current request took, if it still has it."""
     from litellm.proxy import proxy_server  # its limiter is made as it starts
 
-    nobody = UserAPIKeyAuth()  # asked for, and not looked at
-    await proxy_server.proxy_logging_obj.arelease_max_parallel_requests_on_disconnect(nobody)
+    await proxy_server.proxy_logging_obj.arelease_max_parallel_requests_on_disconnect(_NOBODY)
 
 
 class Slot:

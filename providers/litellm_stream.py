@@ -5,14 +5,15 @@ already, as ours are. That was a fifth of what a token costs the event loop (doc
 chunk, to make one answer of all of them before it lets the stream end: 0.1 ms a token.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, Self
 from weakref import WeakKeyDictionary
 
+import litellm
 from litellm.litellm_core_utils import streaming_handler
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
-from litellm.types.utils import ModelResponseStream
+from litellm.types.utils import ModelResponse, ModelResponseStream
 
 from llmux.config import PROVIDER
 from providers.text_chunk import TextChunk
@@ -48,6 +49,13 @@ def install() -> None:
     streaming_handler.asyncify = _once(_on_a_thread_if_long(streaming_handler.asyncify))
 
 
+class Whole(ModelResponse):
+    """The answer that a stream came to. LiteLLM copies it to the depths, twice, for its cache of answers."""
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        return super().model_copy(update=update, deep=deep and litellm.cache is not None)
+
+
 def _on_a_thread_if_long(asyncify: Callable[..., Any]) -> Callable[..., Any]:
     """Of LiteLLM's, which is there for the function that makes one answer of all chunks. It runs when the last word was
     said and before the client learns of it.
@@ -73,6 +81,8 @@ def _once(asyncify: Callable[..., Any]) -> Callable[..., Any]:
             of, result = made.pop(logging_obj, (0, None))
             if of != len(chunks):
                 result = await asyncify(function)(chunks=chunks, logging_obj=logging_obj, **more)
+                if type(result) is ModelResponse:
+                    result.__class__ = Whole
                 made[logging_obj] = len(chunks), result
             return result
 
