@@ -10,7 +10,6 @@ from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.hooks.parallel_request_limiter_v3 import get_or_create_request_stash
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-
 _NOBODY = UserAPIKeyAuth()
 """Asked for, and not looked at."""
 

@@ -1,7 +1,7 @@
 """How LiteLLM's proxy sends a chunk that says some text: as LiteLLM writes it, in a fifth of its calls.
 
-For each chunk it asks whether Azure chose the model, compares names, and looks for what a text has not, one by one. That
-is a quarter of what a token costs the event loop (docs/measurements.md). Whatever else a chunk has, LiteLLM sends.
+For each chunk it asks whether Azure chose the model, compares names, and looks for what a text has not, one by one.
+That was a quarter of the calls that a token took (docs/measurements.md). A chunk that has more, LiteLLM sends.
 """
 
 from typing import Any

@@ -37,13 +37,13 @@ from llmux.errors import InvalidRequest, LlmuxError
 from llmux.huge_pages import use_huge_pages
 from llmux.intake import Intake
 from llmux.keys import KeyFile
-from llmux.litellm_absent import mark_absent
+from llmux.litellm_absent import leave_out_unreachable, mark_absent
 from llmux.litellm_settings import litellm_config
 from llmux.metrics import ArbiterMetrics
 from llmux.performance_route import performance_route
 from llmux.routes import key_of, routes, tell
 from llmux.secrets import write_private
-from llmux.surface import Surface
+from llmux.surface import ROUTES, Surface
 from llmux.upload import Upload
 from llmux.waiting import Waiting
 from providers import litellm_audio, litellm_stream, voices
@@ -118,6 +118,7 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     if has_database:
         inner = Administration(inner, key_of)
         opened = (*opened, *PAGES, *SELF_SERVICE, *ADMINISTRATION)
+    leave_out_unreachable(app, (*ROUTES, *opened))
     return Gateway(Answer(Surface(inner, opened=opened)), arbiter.close)
 
 

@@ -1,12 +1,12 @@
 """What LiteLLM does not look up for our models, since its answer is known: the use of one without a limit, the price of
 one that costs nothing.
 
-For each answer it copies all that it knows about the model twice, some two hundred prices, to find that no limit is set,
-and reads them three times to find that nothing is to be paid: an eighth of what a request costs the event loop
-(docs/measurements.md).
+For each answer it copies all that it knows about the model twice, some two hundred prices, to find that no limit is
+set, and reads them three times to find that nothing is to be paid: a sixth of the calls that an answer of 24 tokens
+took (docs/measurements.md).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from litellm.litellm_core_utils import litellm_logging
@@ -26,12 +26,14 @@ def install() -> None:
         entry = self.get_model_info(deployment_id)
         if entry is not None and is_ours(entry) and not has_limit(entry):
             return None
-        return await count(self, deployment_id=deployment_id, **more)
+        counted_tokens: str | None = await count(self, deployment_id=deployment_id, **more)
+        return counted_tokens
 
     def priced(self: Logging, *given: Any, **more: Any) -> float | None:
         if self.model_call_details.get("custom_llm_provider") == PROVIDER and is_free(self.litellm_params):
             return 0.0
-        return price(self, *given, **more)
+        to_pay: float | None = price(self, *given, **more)
+        return to_pay
 
     Router._increment_deployment_usage = counted
     Logging.response_cost_calculator = priced
@@ -51,10 +53,6 @@ def is_free(params: Mapping[str, Any]) -> bool:
     """params: of a request, with those of the model's entry. Each of ours has a price (litellm_settings.py)."""
     metadata = params.get("metadata") or params.get("litellm_metadata") or {}
     info = metadata.get("model_info") or {}
-    return bool(info) and not (
-        _sets(params, litellm_logging._CUSTOM_PRICING_KEYS) or _sets(info, litellm_logging._MODEL_INFO_CUSTOM_PRICING_KEYS)
-    )
-
-
-def _sets(place: Mapping[str, Any], names: Iterable[str]) -> bool:
-    return any(place.get(name) for name in names & place.keys())
+    prices = [info[name] for name in litellm_logging._MODEL_INFO_CUSTOM_PRICING_KEYS & info.keys()]
+    others = [params[name] for name in litellm_logging._CUSTOM_PRICING_KEYS & params.keys()]
+    return bool(prices) and not any((*prices, *others))

@@ -1,11 +1,10 @@
 """HTTP as the gateway speaks it: uvicorn's protocol on httptools, with a limit to what surrounds a body.
 
 httptools, the parser of Node.js, keeps a request's head until it is whole, however long it is. h11, uvicorn's other
-parser, has a limit, and is written in Python: 0.5 ms of a request and 14 calls a token (docs/measurements.md).
+parser, has a limit, and is written in Python: a twentieth of the calls that an answer took (docs/measurements.md).
 """
 
 import json
-from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 

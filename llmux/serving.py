@@ -11,9 +11,9 @@ import uvicorn
 import database
 from database.files import only_one
 from llmux.config import Config
-from llmux.protocol import HttpProtocol
 from llmux.litellm_settings import environment
 from llmux.logs import log_to_stderr
+from llmux.protocol import HttpProtocol
 from llmux.secrets import DATABASE_URL_VARIABLE, database_url
 from llmux.server import Server
 

@@ -53,7 +53,8 @@ class Whole(ModelResponse):
     """The answer that a stream came to. LiteLLM copies it to the depths, twice, for its cache of answers."""
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        return super().model_copy(update=update, deep=deep and litellm.cache is not None)
+        copied: Self = super().model_copy(update=update, deep=deep and litellm.cache is not None)
+        return copied
 
 
 def _on_a_thread_if_long(asyncify: Callable[..., Any]) -> Callable[..., Any]:

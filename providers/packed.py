@@ -23,8 +23,8 @@ class PackedLinear(nn.Module):
 
 
 class SharedLinear(nn.Module):
-    """What `linear`, which has no bias, computes, with its weight as it was stored: embeddings are read from it as well, and it would be
-    there twice.
+    """What `linear` computes, which has no bias. Its weight stays as it was stored: embeddings are read from it, too,
+    and packed it would be there twice.
 
     As the left factor of a product such a weight is read in half the time, if the other factor has two columns or more.
     """
