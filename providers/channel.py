@@ -26,8 +26,9 @@ class Channel(Generic[T]):
     async def get(self) -> T:
         while not self._items:
             await self._change()
+        item = self._items.popleft()
         self._wake()
-        return self._items.popleft()
+        return item
 
     async def put(self, item: T) -> None:
         while self._size is not None and len(self._items) >= self._size:
@@ -43,9 +44,9 @@ class Channel(Generic[T]):
         """Drop what was not read."""
         self._items.clear()
 
-    async def _change(self) -> None:
+    def _change(self) -> asyncio.Future[None]:
         self._changed = asyncio.get_running_loop().create_future()
-        await self._changed
+        return self._changed
 
     def _wake(self) -> None:
         if self._changed is not None and not self._changed.done():

@@ -51,12 +51,13 @@ class ChatProvider(CustomLLM):
         litellm_params: Mapping[str, Any],
         **_: Any,
     ) -> AsyncGenerator[ModelResponseStream, None]:
+        request = current()
         with errors_noted():
             parameters = Parameters.parse(optional_params)
             completion = _completion(model, parameters, litellm_params["model_info"]["id"])
             async with aclosing(await self._steps(model, messages, parameters)) as steps:
                 async for step in steps:
-                    current().silent = False
+                    request.silent = False
                     for chunk in completion.chunks(step):
                         yield chunk
             for chunk in completion.last_chunks():

@@ -2,7 +2,7 @@
 
 import asyncio
 import codecs
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -170,11 +170,13 @@ class _Likelihoods:
         self._characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.held: list[tuple[str, TokenLogprob]] = []
 
-    def grains(self, piece: Piece) -> Iterator[tuple[str, int, TokenLogprob | None]]:
+    def grains(self, piece: Piece) -> Iterable[tuple[str, int, TokenLogprob | None]]:
         """A piece token by token, as far as it tells: text, how many tokens that is, the logprob."""
         if not piece.logprobs:
-            yield piece.text, piece.tokens, None
-            return
+            return ((piece.text, piece.tokens, None),)
+        return self._told(piece)
+
+    def _told(self, piece: Piece) -> Iterator[tuple[str, int, TokenLogprob | None]]:
         *before, last = piece.logprobs
         for logprob in before:
             yield self._characters.decode(logprob.bytes), 1, logprob
