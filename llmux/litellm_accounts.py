@@ -50,9 +50,11 @@ def has_limit(entry: Mapping[str, Any]) -> bool:
 
 
 def is_free(params: Mapping[str, Any]) -> bool:
-    """params: of a request, with those of the model's entry. Each of ours has a price (litellm_settings.py)."""
-    metadata = params.get("metadata") or params.get("litellm_metadata") or {}
-    info = metadata.get("model_info") or {}
+    """Each of our entries has prices (litellm_settings.py).
+
+    params: of a request, completed by LiteLLM's router with the entry's model_info, which no client can write
+    """
+    info = params.get("model_info") or {}
     prices = [info[name] for name in litellm_logging._MODEL_INFO_CUSTOM_PRICING_KEYS & info.keys()]
     others = [params[name] for name in litellm_logging._CUSTOM_PRICING_KEYS & params.keys()]
     return bool(prices) and not any((*prices, *others))

@@ -45,7 +45,7 @@ class TextChunk(ModelResponseStream):
     def __getattr__(self, name: str) -> Any:
         if name == "usage":
             raise AttributeError(name)
-        private = self.__pydantic_private__
+        private = object.__getattribute__(self, "__pydantic_private__")  # not there yet in one that is being made
         return private[name] if private and name in private else super().__getattr__(name)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

@@ -54,7 +54,6 @@ def test_others_models_are_left_to_litellm(model: str, ours: bool) -> None:
     assert is_ours({"litellm_params": {"model": model}}) is ours
 
 
-@pytest.mark.parametrize("route", ["metadata", "litellm_metadata"])
 @pytest.mark.parametrize(
     ("params", "info", "free"),
     [
@@ -68,9 +67,15 @@ def test_others_models_are_left_to_litellm(model: str, ours: bool) -> None:
     ],
 )
 def test_free_is_what_has_prices_and_each_is_nothing(
-    route: str, params: Mapping[str, Any], info: Mapping[str, Any], free: bool
+    params: Mapping[str, Any], info: Mapping[str, Any], free: bool
 ) -> None:
-    assert is_free({**params, route: {"model_info": info}}) is free
+    assert is_free({**params, "model_info": info}) is free
+
+
+@pytest.mark.parametrize("place", ["metadata", "litellm_metadata"])
+def test_what_a_client_may_have_written_makes_nothing_free(place: str) -> None:
+    assert not is_free({place: {"model_info": FREE}, "model_info": PRICED})
+    assert not is_free({place: {"model_info": FREE}})
 
 
 def router(entry: Mapping[str, dict[str, Any]]) -> litellm.Router:

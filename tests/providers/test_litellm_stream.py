@@ -15,7 +15,7 @@ from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices, Usage
 
 from providers import litellm_stream
-from providers.litellm_stream import merged
+from providers.litellm_stream import Whole, merged
 from tests.providers.test_chat import CALL, HI, TOOLS, Scripted, router
 
 __all__ = ["router"]  # a fixture
@@ -222,3 +222,13 @@ def test_litellm_still_goes_the_longer_way() -> None:
     """When this fails, look at what LiteLLM does now: providers/litellm_stream.py may have become useless, or wrong."""
     names = CustomStreamWrapper.chunk_creator.__code__.co_names
     assert {"model_response_creator", "_dispatch_provider_chunk"} <= set(names)
+
+
+@pytest.mark.parametrize("cache", [None, object()])
+def test_an_answer_is_copied_to_the_depths_for_a_cache_alone(monkeypatch: pytest.MonkeyPatch, cache: object) -> None:
+    monkeypatch.setattr(litellm, "cache", cache)
+    whole = Whole(choices=[{"message": {"content": "Hi"}}])
+    copied = whole.model_copy(deep=True)
+    assert copied is not whole
+    assert copied == whole
+    assert (copied.choices is whole.choices) is (cache is None)

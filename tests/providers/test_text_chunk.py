@@ -1,6 +1,7 @@
 """A chunk of text is to clients what LiteLLM's own is."""
 
 import json
+import pickle
 
 import pytest
 from hypothesis import given
@@ -59,3 +60,12 @@ def test_what_litellm_adds_to_one_is_not_on_another() -> None:
     second.served_by = "somebody"
     assert second.served_by == "somebody"
     assert not hasattr(first, "served_by")
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_copy_has_all_of_it(deep: bool) -> None:
+    first = saying("content", "a")
+    named = first.model_copy(update={"model": "Small"}, deep=deep)
+    assert (named.model, first.model, named.choices[0].delta.content) == ("Small", "small", "a")
+    assert named._hidden_params == first._hidden_params
+    assert pickle.loads(pickle.dumps(first)) == first
