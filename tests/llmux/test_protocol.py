@@ -113,7 +113,14 @@ async def test_so_is_a_body_without_end_that_says_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "sent", [b"hello\r\n\r\n", b"\x16\x03\x01\x00\xa5", b"GET / HTTP/9.9\r\n\r\n", b"GET  HTTP/1.1\r\n\r\n"]
+    "sent",
+    [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x00\xa5",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET  HTTP/1.1\r\n\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
 )
 async def test_what_is_no_http_is_refused(sent: bytes) -> None:
     async with connected() as (reader, writer):
