@@ -19,7 +19,6 @@
     ├── RequestTimedOut             408  a body that stopped coming
     ├── RequestTooLarge             413
     ├── RateLimited                 429  carries Retry-After
-    ├── HeadersTooLarge             431
     ├── GpuMissing                  501  only a GPU could do it, and there is none
     ├── RuntimeMissing              501  the model's runtime is not part of this installation
     └── Unavailable                 503  retry later: every one carries Retry-After
@@ -150,12 +149,6 @@ class RequestTooLarge(LlmuxError):
     status_code = 413
     type = "invalid_request_error"
     code = "request_too_large"
-
-
-class HeadersTooLarge(LlmuxError):
-    status_code = 431
-    type = "invalid_request_error"
-    code = "headers_too_large"
 
 
 class RateLimited(LlmuxError):

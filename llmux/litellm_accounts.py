@@ -9,6 +9,7 @@ took (docs/measurements.md).
 from collections.abc import Mapping
 from typing import Any
 
+import litellm
 from litellm.litellm_core_utils import litellm_logging
 from litellm.litellm_core_utils.litellm_logging import Logging
 from litellm.router import Router
@@ -30,7 +31,9 @@ def install() -> None:
         return counted_tokens
 
     def priced(self: Logging, *given: Any, **more: Any) -> float | None:
-        if self.model_call_details.get("custom_llm_provider") == PROVIDER and is_free(self.litellm_params):
+        details = self.model_call_details
+        added = litellm.cost_margin_config or details.get("additional_response_cost")
+        if details.get("custom_llm_provider") == PROVIDER and not added and is_free(self.litellm_params):
             return 0.0
         to_pay: float | None = price(self, *given, **more)
         return to_pay

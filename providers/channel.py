@@ -43,6 +43,7 @@ class Channel(Generic[T]):
     def clear(self) -> None:
         """Drop what was not read."""
         self._items.clear()
+        self._wake()
 
     def _change(self) -> asyncio.Future[None]:
         self._changed = asyncio.get_running_loop().create_future()

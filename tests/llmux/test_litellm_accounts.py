@@ -109,6 +109,16 @@ async def test_an_answer_costs_what_its_prices_say(
     assert ("priced" in installed) is bool(cost)
 
 
+async def test_what_is_charged_on_top_is_charged_for_what_is_free(
+    installed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(litellm, "cost_margin_config", {"global": {"fixed_amount": 0.25}})
+    prices = {**FREE, "input_cost_per_second": 0}
+    told: Any = await router({"model_info": prices}).acompletion(model="Small", messages=HI)
+    assert told._hidden_params["response_cost"] == 0.25
+    assert "priced" in installed
+
+
 def test_litellm_still_has_what_is_replaced() -> None:
     """When this fails, look at what LiteLLM does now: llmux/litellm_accounts.py may have become useless, or wrong."""
     assert "get_router_model_info" in Router._increment_deployment_usage.__code__.co_names
