@@ -1,7 +1,7 @@
 """How LiteLLM's proxy sends a chunk that says some text: as LiteLLM writes it, in a fifth of its calls.
 
 For each chunk it asks whether Azure chose the model, compares names, and looks for what a text has not, one by one.
-That was a quarter of the calls that a token took (docs/measurements.md). A chunk that has more, LiteLLM sends.
+That was a fifth of the calls that a token took (docs/measurements.md). A chunk that has more, LiteLLM sends.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ def install() -> None:
         return write(chunk) if fields is None else orjson.dumps(fields)
 
     def named(*, chunk: Any, requested_model_from_client: str, model_mismatch_logged: bool, **more: Any) -> Any:
-        if isinstance(chunk, TextChunk) and not more["fallback_was_attempted"]:
+        if isinstance(chunk, TextChunk) and not more.get("fallback_was_attempted"):
             if chunk.model == requested_model_from_client:
                 return chunk, model_mismatch_logged
             if model_mismatch_logged:  # LiteLLM has looked at this stream, and gave it the client's name
