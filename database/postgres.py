@@ -13,7 +13,8 @@ import os
 import secrets
 import shutil
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from signal import SIGINT, SIGQUIT
 from typing import Any, BinaryIO
@@ -151,7 +152,8 @@ class Cluster:
                 "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions",
             ]  # fmt: skip
             # In a thread: uvloop's processes cannot be another user's.
-            done = await asyncio.to_thread(self._run, command, self._as_user(fresh, user))
+            with self._startable(user):
+                done = await asyncio.to_thread(self._run, command, self._as_user(fresh, user))
         finally:
             shutil.rmtree(passing)
         if done.returncode != 0:
@@ -212,7 +214,7 @@ class Cluster:
             user.take(self._socket_dir)
         settings = SETTINGS | {"unix_socket_directories": str(self._socket_dir)}
         options = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
-        with self._open_log() as output:
+        with self._open_log() as output, self._startable(user):
             child = subprocess.Popen(  # noqa: S603
                 [self._binaries / "postgres", "-D", self._data_argument(self._data, user), *options],
                 stdin=subprocess.DEVNULL,
@@ -256,6 +258,18 @@ class Cluster:
         lines = (self._folder / "log").read_text(encoding="utf-8", errors="replace").splitlines()
         grave = [line.partition("FATAL:")[2].strip() for line in lines[-20:] if "FATAL:" in line]
         return f"{(grave or lines or ['it said nothing'])[-1]} (in {self._folder.name}/log)"
+
+    @contextmanager
+    def _startable(self, user: Account | None) -> Iterator[None]:
+        """Raises DatabaseError where whoever PostgreSQL runs as cannot reach its programs."""
+        try:
+            yield
+        except PermissionError:
+            who = "this user" if user is None else f"the user {user.name}, which PostgreSQL runs as,"
+            raise DatabaseError(
+                f"{who} may not start the programs in {self._binaries}: "
+                "chmod o+x the folders above it, or install llmux where every user may go"
+            ) from None
 
     @staticmethod
     def _data_argument(data: Path, user: Account | None) -> str:

@@ -65,6 +65,18 @@ async def test_its_log_holds_no_statement(cluster: Cluster, tmp_path: Path) -> N
     assert "sk-secret" not in said
 
 
+async def test_programs_that_its_user_cannot_reach_are_named(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (closed / "bin").symlink_to(programs.postgres())
+    closed.chmod(0)
+    try:
+        with pytest.raises(DatabaseError, match=r"may not start the programs in .*closed/bin: chmod o\+x"):
+            await Cluster(tmp_path / "postgres", closed / "bin").start()
+    finally:
+        closed.chmod(0o700)
+
+
 async def test_a_second_start_finds_what_the_first_one_left(cluster: Cluster, tmp_path: Path) -> None:
     await say(cluster, "CREATE TABLE kept AS SELECT 7 AS seven")
     before = PidFile.read(tmp_path / "postgres" / "data")
