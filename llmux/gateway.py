@@ -27,7 +27,6 @@ from hooks.authentication import authentication
 from hooks.overrides import Overrides
 from hooks.permission import may_use
 from hooks.slot import Slot
-from hooks.usage import UsageChunk
 from llmux import client_keys, litellm_accounts
 from llmux.administration import ADMINISTRATION, PAGES, SELF_SERVICE, Administration
 from llmux.answer import Answer
@@ -99,7 +98,6 @@ def build(config: Config, master_key: str, on_failure: Callable[[], None]) -> Ga
     names = [entry["model_name"] for entry in config.litellm["model_list"]]
     elsewhere = {name for name in (*names, *config.aliases) if config.named(name) is None}
     litellm.callbacks.append(Admission(config, arbiter, may_use, elsewhere))
-    litellm.callbacks.append(UsageChunk())
     app = proxy_server.app
     has_database = settings.database != "none"
     if not has_database:

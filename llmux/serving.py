@@ -13,6 +13,7 @@ from database.files import only_one
 from llmux.config import Config
 from llmux.litellm_settings import environment
 from llmux.logs import log_to_stderr
+from llmux.protocol import Protocol
 from llmux.secrets import DATABASE_URL_VARIABLE, database_url
 from llmux.server import Server
 
@@ -48,7 +49,7 @@ async def _serve(config: Config, master_key: str, host: str, port: int) -> Serve
                 built.app,
                 host=host,
                 port=port,
-                http="h11",  # httptools loses the body of a request that would upgrade to HTTP/2, and limits no headers
+                http=Protocol,  # httptools loses the body of a request that asks for HTTP/2, and limits no headers
                 access_log=False,
                 log_config=None,
                 server_header=False,

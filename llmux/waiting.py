@@ -135,8 +135,9 @@ class _Answer:
                 self._held.append(message)
                 return
         held, self._held = self._held, []
-        for each in (*held, message):
+        for each in held:
             await self._pass(each)
+        await self._pass(message)
 
     async def _pass(self, message: Message) -> None:
         if message["type"] == "http.response.start":

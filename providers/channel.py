@@ -27,7 +27,8 @@ class Channel(Generic[T]):
         while not self._items:
             await self._change()
         item = self._items.popleft()
-        self._wake()
+        if self._changed is not None:
+            self._wake()
         return item
 
     async def put(self, item: T) -> None:
@@ -38,7 +39,8 @@ class Channel(Generic[T]):
     def put_nowait(self, item: T) -> None:
         """Whether there is room or not."""
         self._items.append(item)
-        self._wake()
+        if self._changed is not None:
+            self._wake()
 
     def clear(self) -> None:
         """Drop what was not read."""
@@ -50,5 +52,6 @@ class Channel(Generic[T]):
         return self._changed
 
     def _wake(self) -> None:
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
+        changed, self._changed = self._changed, None
+        if changed is not None and not changed.done():  # it is where whoever waited was cancelled
+            changed.set_result(None)

@@ -78,7 +78,7 @@ class Completion:
         if logprobs and not any(_is_said(part) for part in parts):
             parts.append(Text(""))
         for part in parts:
-            told = logprobs if _is_said(part) else []
+            told = logprobs if logprobs and _is_said(part) else []
             if isinstance(part, Text) and not told and choice.role is None:
                 yield self._text_chunk(step.choice, part)
             else:

@@ -69,17 +69,22 @@ class Engine(Protocol[R_contra, S]):
 class _Answer(Generic[R, S]):
     """One request, from when it joins until it has left.
 
-    sequence: what the engine made of it, once there was room; unread: pieces that nobody has taken yet
+    sequence: what the engine made of it, once there was room
+    sent, read: its pieces so far, counted by the worker's thread and by the event loop's, each its own
     """
 
     def __init__(self, request: R) -> None:
         self.request = request
         self.sequence: S | None = None
-        self.unread = 0
+        self.sent = self.read = 0
         self.unwanted = False
         self.pace = Pace()
         self.pieces: Channel[Piece | _End] = Channel()
         self.gone = asyncio.Event()
+
+    @property
+    def unread(self) -> int:
+        return self.sent - self.read
 
 
 class _End:
@@ -120,9 +125,9 @@ class EngineLoop(Generic[R, S]):
                 self._job = asyncio.create_task(self._worker.run(lambda _: self._serve(loop)))
         try:
             while not isinstance(item := await answer.pieces.get(), _End):
-                with self._changed:
-                    answer.unread -= 1
-                    if answer.unread == _READ_AHEAD - 1:
+                answer.read += 1
+                if answer.unread == _READ_AHEAD - 1:
+                    with self._changed:
                         self._changed.notify()
                 yield item
             if item.error is not None:
@@ -208,8 +213,7 @@ class EngineLoop(Generic[R, S]):
             if isinstance(result, Exception):
                 self._leave(answer, hand_out, result)
             elif result is not None and (piece := answer.pace.feed(result, apart_s)) is not None:
-                with self._changed:
-                    answer.unread += 1
+                answer.sent += 1
                 hand_out.add(partial(answer.pieces.put_nowait, piece))
                 if piece.finish_reason is not None:
                     self._leave(answer, hand_out)

@@ -38,7 +38,7 @@ class Step:
     choice: int = 0
 
 
-async def generate(
+def generate(
     runtime: ChatRuntime, messages: Sequence[Mapping[str, Any]], parameters: Parameters, seen: Sequence[Image] = ()
 ) -> AsyncGenerator[Step, None]:
     """The answers to these messages, as many as are wanted, at once. The last step of each has a finish reason.
@@ -66,9 +66,7 @@ async def generate(
         )
         for choice in range(parameters.choices)
     ]
-    async with aclosing(answers[0] if len(answers) == 1 else _interleaved(answers)) as steps:
-        async for step in steps:
-            yield step
+    return answers[0] if len(answers) == 1 else _interleaved(answers)
 
 
 def _grammar(runtime: ChatRuntime, prompt: str, parameters: Parameters) -> str | None:
@@ -131,7 +129,7 @@ async def _answer(
                     likelihoods.held.append((text, logprob))
             if piece.finish_reason:
                 parts += reply.finish()
-            shown = end.shown(_joined(parts))
+            shown = end.shown(_joined(parts) if len(parts) > 1 else parts)
             if piece.finish_reason and not end.reached:
                 shown += end.rest()
             reason = end.reason(piece.finish_reason)
@@ -219,7 +217,8 @@ class _End:
         for part in parts:
             if isinstance(part, Text) and not part.reasoning:
                 text, self.reached = self._stops.feed(part.text)
-                shown += [Text(text)] if text else []
+                if text:
+                    shown.append(part if text == part.text else Text(text))
             else:
                 shown += [*self.rest(), part]
                 if isinstance(part, ToolCall):

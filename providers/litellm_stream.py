@@ -115,11 +115,12 @@ def _one(chunks: Sequence[ModelResponseStream], name: str) -> ModelResponseStrea
 
 def _text_of(chunk: ModelResponseStream) -> tuple[int, str] | None:
     """Which answer it has text of, and by what name, where it has nothing else."""
-    if len(chunk.choices) != 1 or getattr(chunk, "usage", None) is not None:
+    if len(chunk.choices) != 1 or (not isinstance(chunk, TextChunk) and getattr(chunk, "usage", None) is not None):
         return None
     (choice,) = chunk.choices
     delta = choice.delta
     if choice.finish_reason or delta.role or delta.tool_calls or getattr(choice, "logprobs", None):
         return None
-    names = [name for name in ("content", "reasoning_content") if getattr(delta, name, None)]
+    said = {**delta.__dict__, **(delta.__pydantic_extra__ or {})}  # what is in neither, pydantic seeks for long
+    names = [name for name in ("content", "reasoning_content") if said.get(name)]
     return (choice.index, names[0]) if len(names) == 1 else None

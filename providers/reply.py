@@ -55,7 +55,8 @@ class Reply:
         self._tools = tools
         thinks = markup.thinks and prompt.rstrip().endswith(_OPENS["think"])
         prefix = _HARMONY_START if self._harmony else _OPENS["think"] if thinks else ""
-        self._parser = ResponseParser(_delimiters(self._harmony, self._calls, markup.thinks), prefix)
+        delimiters = _delimiters(self._harmony, self._calls, markup.thinks)
+        self._parser = None if delimiters is None else ResponseParser(delimiters, prefix)
         self._spoken = _Spoken(trim=thinks)
         self._source = _HARMONY_START if self._harmony else ""
         """The markup that is open now, as it came."""
@@ -66,6 +67,8 @@ class Reply:
 
     def feed(self, text: str) -> list[Part]:
         """What is certain now. What may be the beginning of markup is held back, and so is a call until its end."""
+        if self._parser is None:
+            return list(self._say(text))
         return list(self._parts(self._parser.feed(text), ended=False))
 
     @property
@@ -79,7 +82,7 @@ class Reply:
 
     def finish(self) -> list[Part]:
         """The rest, once the answer is over. What was begun and is no whole call is text."""
-        _, events = self._parser.finalize()
+        events = [] if self._parser is None else self._parser.finalize()[1]
         return [*self._parts(events, ended=True), *self._close_message(), *self._spoken.flush()]
 
     def _parts(self, events: Iterable[Mapping[str, Any]], *, ended: bool) -> Iterator[Part]:
@@ -208,11 +211,15 @@ class _Spoken:
 
 
 @lru_cache(maxsize=64)
-def _delimiters(harmony: bool, calls: Calls | None, thinks: bool) -> ResponseTemplate:
-    """What the parser looks for. Its fields are this module's regions; `content` is whatever is in none of them."""
+def _delimiters(harmony: bool, calls: Calls | None, thinks: bool) -> ResponseTemplate | None:
+    """What the parser looks for, if anything. Its fields are this module's regions; `content` is whatever is in none of
+    them.
+    """
     names = ["start", "channel"] if harmony else []
     names += ["think"] if thinks else []
     names += ["call"] if calls in ("function", "json") else []
+    if not names:
+        return None
     fields: dict[str, Any] = {name: {"open": _OPENS[name], "close": _CLOSES[name], "repeats": True} for name in names}
     if calls == "function":
         fields["call"]["close"] = _FUNCTION_CLOSES

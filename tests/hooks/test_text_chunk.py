@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from litellm.constants import RETURN_RAW_MODEL_NAME_METADATA_KEY
-from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices
+from litellm.types.utils import Delta, ModelResponse, ModelResponseStream, StreamingChoices, Usage
 
 from providers.text_chunk import TextChunk
 from providers.text_chunk import text_chunk as chunk_of
@@ -22,6 +22,7 @@ with warnings.catch_warnings():
 
 IDENTITY = {"id": "chatcmpl-1", "created": 7, "model": "small"}
 WRITE, NAME = proxy_server._fast_serialize_simple_model_response_stream, proxy_server._restamp_streaming_chunk_model
+LOOK = proxy_server.get_hidden_params_dict
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,7 @@ def installed() -> Iterator[None]:
     yield
     proxy_server._fast_serialize_simple_model_response_stream = WRITE
     proxy_server._restamp_streaming_chunk_model = NAME
+    proxy_server.get_hidden_params_dict = LOOK
 
 
 def saying(text: str, name: str = "content") -> TextChunk:
@@ -117,8 +119,22 @@ def test_what_else_litellm_decides_it_decides() -> None:
     assert named(other, "Small")[0].model == "Small"
 
 
+def test_the_usage_is_sent_without_a_choice() -> None:
+    silent = [StreamingChoices(index=0, delta=Delta())]
+    usage = Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
+    chunk, _ = named(ModelResponseStream(**IDENTITY, choices=silent, usage=usage), "Small")
+    assert (chunk.model, chunk.choices, chunk.usage) == ("Small", [], usage)
+
+
+def test_what_litellm_is_told_besides_is_what_it_finds_itself() -> None:
+    for chunk in (saying("Hi"), ModelResponseStream(**IDENTITY), ModelResponse(), {"_hidden_params": {"a": 1}}):
+        assert proxy_server.get_hidden_params_dict(chunk) == LOOK(chunk)
+    assert proxy_server.get_hidden_params_dict(saying("Hi")) == {"model_id": "entry"}
+
+
 def test_litellm_still_has_what_is_replaced() -> None:
     """When this fails, look at what LiteLLM does now: hooks/text_chunk.py may have become useless, or wrong."""
+    assert "get_hidden_params_dict" in proxy_server._get_streaming_fallback_metadata.__code__.co_names
     names = proxy_server.async_data_generator.__code__.co_names
     assert "_restamp_streaming_chunk_model" in names
     assert "_fast_serialize_simple_model_response_stream" in proxy_server._serialize_streaming_chunk.__code__.co_names
