@@ -34,7 +34,9 @@ class Channel(Generic[T]):
     async def put(self, item: T) -> None:
         while self._size is not None and len(self._items) >= self._size:
             await self._change()
-        self.put_nowait(item)
+        self._items.append(item)
+        if self._changed is not None:
+            self._wake()
 
     def put_nowait(self, item: T) -> None:
         """Whether there is room or not."""

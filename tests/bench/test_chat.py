@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.chat import Round, middle, question, table, together
+from bench.chat import Round, middle, question, share, table, together
 from bench.chat_client import Heard
 
 
@@ -18,12 +18,18 @@ def test_streams_count_together_and_the_middle_is_that_of_each_figure() -> None:
     assert middle([Round(1, 3, 1, 1), Round(2, 1, 1, 1), Round(9, 2, 1, 1)]) == Round(2, 2, 1, 1)
 
 
+def test_a_turn_is_compared_with_that_beside_it_however_fast_the_machine_is_then() -> None:
+    mine = [Round(speed, 1, 1, 1) for speed in (9, 18, 80)]
+    others = [Round(speed, 1, 1, 1) for speed in (10, 20, 100)]
+    assert share(mine, others) == 0.9
+
+
 @pytest.mark.parametrize(
     ("streams", "gateway", "missed"),
     [(1, 96, ""), (1, 94, "94.0% of runtime"), (4, 92, "92.0% of xllamacpp"), (8, 95, ""), (8, 89, "89.0% of runtime")],
 )
 def test_the_gateway_is_held_to_its_goals(streams: int, gateway: float, missed: str) -> None:
     speeds = {"runtime": 100.0, "gateway": gateway, "xllamacpp": 100.0, "llama-cpp-python": 50.0}
-    lines, met = table(streams, {name: Round(speed, 1, 1, 1) for name, speed in speeds.items()}, 0.001)
+    lines, met = table(streams, {name: [Round(speed, 1, 1, 1)] for name, speed in speeds.items()}, 0.001)
     assert met is not bool(missed)
     assert missed in "\n".join(lines)
