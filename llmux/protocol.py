@@ -1,7 +1,7 @@
 """HTTP/1.1 as uvicorn speaks it through h11, where a token is a part of a body.
 
 For each part h11 asks both sides' states what it may change; a part of a body that is on its way changes neither. That
-was a twelfth of the calls that a token took (docs/measurements.md).
+was a twentieth of the calls that a token took (docs/measurements.md).
 """
 
 from typing import Any
