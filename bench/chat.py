@@ -109,16 +109,24 @@ async def by_turns(contenders: Mapping[str, Contender], count: int, rounds: int)
 
 
 async def turns_of(contenders: Mapping[str, Contender], count: int, turns: int) -> Mapping[str, Sequence[Round]]:
-    """So many of each, in their order. Every other turn goes backwards, or one would always follow the same other."""
+    """So many of each, one after the other."""
     results: dict[str, list[Round]] = {name: [] for name in contenders}
-    order = list(contenders.items())
     for number in range(turns):
-        for name, contender in order if number % 2 == 0 else reversed(order):
+        for name in order_of(list(contenders), number):
             heard = await asyncio.gather(
-                *(contender.ask(question(f"{count}.{number}", stream), TOKENS) for stream in range(count))
+                *(contenders[name].ask(question(f"{count}.{number}", stream), TOKENS) for stream in range(count))
             )
             results[name].append(together(heard))
     return results
+
+
+def order_of(names: Sequence[str], turn: int) -> Sequence[str]:
+    """Who comes after whom in a turn: everybody is first as often as the others, and every other turn goes backwards.
+    What one leaves behind, in caches above all, then falls on all of them alike.
+    """
+    first = turn // 2 % len(names)
+    order = [*names[first:], *names[:first]]
+    return order if turn % 2 == 0 else order[::-1]
 
 
 async def _second_turns(contenders: Mapping[str, Contender], rounds: int) -> bool:

@@ -1,8 +1,11 @@
 """What `python -m bench chat` makes of what it hears."""
 
+from collections import Counter
+from itertools import pairwise
+
 import pytest
 
-from bench.chat import Round, middle, question, share, table, together
+from bench.chat import Round, middle, order_of, question, share, table, together
 from bench.chat_client import Heard
 
 
@@ -19,9 +22,18 @@ def test_streams_count_together_and_the_middle_is_that_of_each_figure() -> None:
 
 
 def test_a_turn_is_compared_with_that_beside_it_however_fast_the_machine_is_then() -> None:
-    mine = [Round(speed, 1, 1, 1) for speed in (9, 18, 80)]
-    others = [Round(speed, 1, 1, 1) for speed in (10, 20, 100)]
-    assert share(mine, others) == 0.9
+    mine = [Round(speed, 1, 1, 1) for speed in (9, 80, 18)]
+    others = [Round(speed, 1, 1, 1) for speed in (10, 100, 30)]
+    assert share(mine, others) == 0.8
+
+
+def test_nobody_is_always_first_and_nobody_follows_always_the_same() -> None:
+    turns = [order_of("abcd", turn) for turn in range(8)]
+    assert all(sorted(turn) == list("abcd") for turn in turns)
+    assert Counter(turn[0] for turn in turns) == dict.fromkeys("abcd", 2)
+    asked = [name for turn in turns for name in turn] + ["a"]
+    for name in "abcd":
+        assert len({before for before, after in pairwise(asked) if after == name}) == 3
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,13 @@ def test_a_body_of_unknown_length_is_written_as_h11_writes_it(parts: list[bytes]
         assert ours.states == theirs.states
 
 
+def test_a_part_of_a_body_goes_past_h11s_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = asked(Connection(h11.SERVER))
+    connection.send(h11.Response(status_code=200, headers=CHUNKED))
+    monkeypatch.setattr(connection, "_process_event", None)
+    assert connection.send(h11.Data(data=b"Hi")) == b"2\r\nHi\r\n"
+
+
 def test_a_body_of_known_length_is_still_held_to_it() -> None:
     connection = asked(Connection(h11.SERVER))
     connection.send(h11.Response(status_code=200, headers=[("content-length", "2")]))
