@@ -34,9 +34,7 @@ class Channel(Generic[T]):
     async def put(self, item: T) -> None:
         while self._size is not None and len(self._items) >= self._size:
             await self._change()
-        self._items.append(item)
-        if self._changed is not None:
-            self._wake()
+        self.put_nowait(item)
 
     def put_nowait(self, item: T) -> None:
         """Whether there is room or not."""
