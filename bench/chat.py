@@ -121,8 +121,8 @@ async def turns_of(contenders: Mapping[str, Contender], count: int, turns: int) 
 
 
 def order_of(names: Sequence[str], turn: int) -> Sequence[str]:
-    """Who comes after whom in a turn: everybody is first as often as the others, and every other turn goes backwards.
-    What one leaves behind, in caches above all, then falls on all of them alike.
+    """Who comes after whom in a turn: one after the other is first, and every other turn goes backwards. What one
+    leaves behind, in caches above all, falls on all of them alike once there were two turns for each of them.
     """
     first = turn // 2 % len(names)
     order = [*names[first:], *names[:first]]

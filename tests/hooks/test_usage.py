@@ -31,6 +31,12 @@ def test_a_part_of_a_text_completion_keeps_its_choice_whatever_usage_litellm_giv
     assert len(without_silence(answer).choices) == 1
 
 
+def test_the_end_of_one_answer_comes_without_the_silence_of_another() -> None:
+    end = StreamingChoices(index=1, delta=Delta(), finish_reason="stop")
+    chunk = without_silence(ModelResponseStream(choices=[StreamingChoices(index=0, delta=Delta()), end]))
+    assert [choice.index for choice in chunk.choices] == [1]
+
+
 def test_the_answer_passes_as_it_is() -> None:
     answer = ModelResponseStream(choices=[StreamingChoices(index=0, delta=Delta(content="Hi"))])
     for chunk in (answer, {"type": "response.created"}, b"data: x"):
